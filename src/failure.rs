@@ -1,0 +1,244 @@
+//! Every way a request or a start can fail: stage, cause, remedy, in one table.
+//!
+//! The log, the audit event, the response, `doctor` and `docs/failures.md` are all fed from [`Cause`]; a failure that is not
+//! in the table cannot be expressed.
+
+use std::fmt;
+
+/// The step of a request's way at which it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// TLS handshake and admission of the client certificate.
+    Tls,
+    /// Reading the client's HTTP request.
+    Request,
+    /// Reading the certificate's claims and mapping them to one account.
+    Mapping,
+    /// Deciding whether this principal may use this route.
+    Policy,
+    /// Finding and reaching a KDC.
+    Kdc,
+    /// Our own ticket-granting ticket.
+    Tgt,
+    /// S4U2Self: a ticket to ourselves on the user's behalf (MS-SFU 3.1.5.1.1).
+    S4u2Self,
+    /// S4U2Proxy: the ticket to the back end (MS-SFU 3.1.5.2.1).
+    S4u2Proxy,
+    /// Comparing who the KDC vouched for with who was mapped.
+    Identity,
+    /// Making the AP-REQ.
+    Token,
+    /// Reaching the back end.
+    Upstream,
+    /// The back end's verdict on the token, and its proof of itself.
+    UpstreamAuth,
+    /// The client's connection.
+    Client,
+}
+
+impl Stage {
+    /// Name in logs, audit events and documentation.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Request => "request",
+            Self::Mapping => "mapping",
+            Self::Policy => "policy",
+            Self::Kdc => "kdc",
+            Self::Tgt => "tgt",
+            Self::S4u2Self => "s4u2self",
+            Self::S4u2Proxy => "s4u2proxy",
+            Self::Identity => "identity",
+            Self::Token => "token",
+            Self::Upstream => "upstream",
+            Self::UpstreamAuth => "upstream-auth",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What the device is told: one of four statuses, never 401 and never 500.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// 400 and close: the request is malformed.
+    Malformed,
+    /// 403: this certificate gets nothing here.
+    Refused,
+    /// 503 with `Retry-After`: our or the back end's trouble.
+    Unavailable,
+    /// The connection ends (TLS alert, or the client is gone): there is nobody to answer.
+    Closed,
+}
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident { $code:literal, $stage:ident, $answer:ident, $summary:literal, $remedy:literal })*) => {
+        /// Why it failed. One line of the table each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Cause {
+            $( #[doc = $summary] $name, )*
+        }
+
+        impl Cause {
+            /// The whole table, in the order of a request's way.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Stable code in logs, audit events and documentation.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The stage it belongs to.
+            pub const fn stage(self) -> Stage {
+                match self { $(Self::$name => Stage::$stage,)* }
+            }
+
+            /// What the device is told.
+            pub const fn answer(self) -> Answer {
+                match self { $(Self::$name => Answer::$answer,)* }
+            }
+
+            /// The cause in one sentence.
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$name => $summary,)* }
+            }
+
+            /// What to do about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    // TLS
+    HandshakeFailed { "handshake-failed", Tls, Closed, "the TLS handshake did not complete", "see the detail; the device must speak TLS 1.2 or 1.3 and present a client certificate" }
+    HandshakeTimeout { "handshake-timeout", Tls, Closed, "the TLS handshake took longer than listener.handshake_timeout", "check the network path; raise the limit only for very slow links" }
+    TooManyConnections { "too-many-connections", Tls, Closed, "listener.max_connections is reached", "raise listener.max_connections and the process's descriptor limit, or add an instance" }
+    NoCertificate { "no-certificate", Tls, Closed, "the device presented no certificate", "enrol a client certificate on the device" }
+    UnknownIssuer { "unknown-issuer", Tls, Closed, "the certificate does not chain to a configured trust anchor", "add the issuing CA to client_certificates.trust_anchors (or intermediates) if its devices are meant to be let in" }
+    CertificateExpired { "certificate-expired", Tls, Closed, "the certificate is outside its validity period", "renew the device's certificate; check both clocks" }
+    CertificateRevoked { "certificate-revoked", Tls, Closed, "the certificate is on its issuer's revocation list", "none here: enrol the device anew if that was a mistake" }
+    RevocationUnknown { "revocation-unknown", Tls, Closed, "no current CRL says whether the certificate is revoked", "put a current CRL of its issuer into client_certificates.revocation.crl_files" }
+    CrlExpired { "crl-expired", Tls, Closed, "the issuer's CRL is past its nextUpdate", "publish and install a new CRL; revocation fails closed" }
+    CertificateUnsuitable { "certificate-unsuitable", Tls, Closed, "the certificate is not fit for client authentication", "see the detail: key usage, extended key usage, signature algorithm or a malformed extension" }
+    // Request
+    MalformedRequest { "malformed-request", Request, Malformed, "the request is not well-formed HTTP/1.1", "see the detail; a proxy in front may have altered the request" }
+    HeadersTooLarge { "headers-too-large", Request, Malformed, "request line and headers exceed the limit", "raise listener.max_header_bytes if the client is legitimate" }
+    NoRoute { "no-route", Request, Refused, "no route matches this host and path", "add a [[route]] for the path, or remove the client's expectation" }
+    RequestTimeout { "request-timeout", Request, Closed, "the request was not complete in time", "check the network path; raise listener.header_timeout only for very slow links" }
+    BodyTooLarge { "body-too-large", Request, Malformed, "the request body exceeds the limit", "raise the back end's max_body_bytes if such uploads are legitimate" }
+    // Mapping
+    CertificateMalformed { "certificate-malformed", Mapping, Refused, "the certificate's names or SID extension are malformed or duplicated", "have the CA reissue it; the detail names the extension" }
+    SidConflict { "sid-conflict", Mapping, Refused, "the certificate names two different SIDs", "have the CA reissue it with one SID" }
+    NoMapping { "no-mapping", Mapping, Refused, "no mapping rule applies to this certificate", "see the detail for what each rule lacked; a certificate without a SID needs a static row or the weak upn rule for its issuer" }
+    AmbiguousMapping { "ambiguous-mapping", Mapping, Refused, "mapping rules disagree about the account", "make the rules disjoint; ambiguity is always a refusal" }
+    SuffixNotAllowed { "suffix-not-allowed", Mapping, Refused, "the UPN's suffix is not allowed for this issuer", "add it to the rule's allowed_suffixes if this issuer may speak for it" }
+    // Policy
+    NotPermitted { "not-permitted", Policy, Refused, "policy does not let this principal use this route", "see the detail" }
+    // KDC
+    KdcUnreachable { "kdc-unreachable", Kdc, Unavailable, "no KDC of the realm answered in time", "check kerberos.kdcs, DNS SRV records and TCP/UDP port 88" }
+    RealmUnknown { "realm-unknown", Kdc, Unavailable, "a realm is needed that the configuration does not list", "add it under kerberos.realms with its KDCs" }
+    ClockSkew { "clock-skew", Kdc, Unavailable, "this host's clock and the KDC's differ too much", "synchronise the clock (chrony or systemd-timesyncd) with the domain" }
+    EtypeNotSupported { "etype-not-supported", Kdc, Unavailable, "the KDC and we have no encryption type in common", "check msDS-SupportedEncryptionTypes of the account and, for a Windows 2003 back end, allow_rc4" }
+    KdcOther { "kdc-error", Kdc, Unavailable, "the KDC answered with an error that is not classified", "see the detail for the code" }
+    AcquisitionTimeout { "acquisition-timeout", Kdc, Unavailable, "no ticket was obtained within kerberos.acquire_timeout", "see the KDC errors logged before" }
+    Overloaded { "overloaded", Kdc, Unavailable, "too many ticket acquisitions are waiting", "raise kerberos.workers or kerberos.queue, or add an instance" }
+    // TGT
+    KeytabUnusable { "keytab-unusable", Tgt, Unavailable, "the keytab has no usable key for our principal", "export the keytab again: ktpass or samba-tool domain exportkeytab" }
+    OwnAccountUnknown { "own-account-unknown", Tgt, Unavailable, "the KDC does not know our principal", "check the spelling of kerberos.principal, with the realm in upper case" }
+    OwnKeyRefused { "own-key-refused", Tgt, Unavailable, "the KDC does not accept the keytab's key", "the password was changed after the export: export the keytab again" }
+    OwnAccountRevoked { "own-account-revoked", Tgt, Unavailable, "our account is disabled, locked or expired", "enable the account: Enable-ADAccount, Unlock-ADAccount" }
+    // S4U2Self
+    UserUnknown { "user-unknown", S4u2Self, Refused, "the KDC knows no such user", "check the certificate's UPN against the account's userPrincipalName" }
+    UserRevoked { "user-revoked", S4u2Self, Refused, "the user's account is disabled, locked or expired", "enable the account, or let the refusal stand" }
+    S4u2SelfRefused { "s4u2self-refused", S4u2Self, Refused, "the KDC refuses a ticket to ourselves for this user", "our account needs a service principal name; see the detail" }
+    // S4U2Proxy
+    DelegationRefused { "delegation-refused", S4u2Proxy, Refused, "the KDC refuses to delegate this user to this SPN", "either the user is sensitive / in Protected Users, or the SPN is not on our account's delegation list, or protocol transition is off: Get-ADUser -Properties AccountNotDelegated; Set-ADUser -Add @{'msDS-AllowedToDelegateTo'=SPN}; Set-ADAccountControl -TrustedToAuthForDelegation $true" }
+    UserNotDelegable { "user-not-delegable", S4u2Proxy, Refused, "the user may not be delegated: the evidence ticket is not forwardable", "the account is marked sensitive or is in Protected Users, or our account lacks protocol transition: Get-ADUser -Properties AccountNotDelegated,MemberOf; Set-ADAccountControl -TrustedToAuthForDelegation $true" }
+    SpnUnknown { "spn-unknown", S4u2Proxy, Unavailable, "the KDC knows no account with this SPN", "register it: setspn -S HTTP/host account" }
+    WeakEtypeRefused { "weak-etype-refused", S4u2Proxy, Unavailable, "the service ticket would use RC4 and the back end does not allow it", "set msDS-SupportedEncryptionTypes of the SPN's account to 24, or allow_rc4 = true on the back end" }
+    // Identity
+    SidMismatch { "sid-mismatch", Identity, Refused, "the KDC's PAC names another account than the certificate", "the UPN was reassigned or the certificate was forged: reissue it for the right account" }
+    AccountKindRefused { "account-kind-refused", Identity, Refused, "the account is a computer, a domain controller, a trust or krbtgt", "only user accounts are delegated" }
+    PrivilegedRefused { "privileged-refused", Identity, Refused, "the account is privileged and privileged accounts are not delegated", "use an ordinary account on the device; kerberos.denied_groups is the list" }
+    PacMissing { "pac-missing", Identity, Refused, "the evidence ticket carries no PAC", "the account must not have NO_AUTH_DATA_REQUIRED, the KDC must be a domain controller" }
+    PacInvalid { "pac-invalid", Identity, Refused, "the evidence ticket's PAC is malformed or its checksum is wrong", "check the KDC; see the detail" }
+    TicketUnusable { "ticket-unusable", Identity, Unavailable, "the KDC's ticket is not one we may use", "see the detail" }
+    IdentityFallback { "identity-fallback", Identity, Refused, "the ticket names another client than the one asked for", "report this: the library authenticated as somebody else; nothing was sent" }
+    // Token
+    TokenFailed { "token-failed", Token, Unavailable, "the AP-REQ could not be made", "see the detail" }
+    // Upstream
+    UpstreamUnreachable { "upstream-unreachable", Upstream, Unavailable, "no connection to the back end", "check the back end's url, name resolution and firewall" }
+    UpstreamTls { "upstream-tls", Upstream, Unavailable, "the TLS handshake with the back end failed", "check its certificate against the back end's trust_anchors; old servers need transport = \"http\"" }
+    UpstreamClosed { "upstream-closed", Upstream, Unavailable, "the back end closed the connection before answering", "see the back end's log" }
+    UpstreamTimeout { "upstream-timeout", Upstream, Unavailable, "the back end did not answer in time", "raise the back end's response_timeout, or see why it is slow" }
+    UpstreamMalformed { "upstream-malformed", Upstream, Unavailable, "the back end's answer is not well-formed HTTP", "see the detail" }
+    ReplayBufferFull { "replay-buffer-full", Upstream, Unavailable, "the body must be sent again but exceeds the replay buffer", "raise the back end's replay_buffer_bytes" }
+    // Upstream authentication
+    TokenRefused { "token-refused", UpstreamAuth, Unavailable, "the back end answered 401 to a fresh token, also after the ticket was reacquired", "check that the SPN's account is the one the web application runs as (kernel-mode authentication, alternate service account, duplicate SPN: setspn -X)" }
+    NtlmOnly { "ntlm-only", UpstreamAuth, Unavailable, "the back end offers NTLM only", "enable Negotiate: adsutil.vbs set w3svc/NTAuthenticationProviders \"Negotiate,NTLM\", or <providers> in IIS 7" }
+    MutualMissing { "mutual-missing", UpstreamAuth, Unavailable, "the back end did not prove itself: no AP-REP in a successful answer", "mutual = \"tolerate-absence\" if that server never sends one" }
+    MutualFailed { "mutual-failed", UpstreamAuth, Unavailable, "the back end's AP-REP is wrong", "something between us and the back end answered in its place, or the answer belongs to another request" }
+    NegotiationInvalid { "negotiation-invalid", UpstreamAuth, Unavailable, "the back end's Negotiate answer is malformed", "see the detail" }
+    // Client
+    ClientGone { "client-gone", Client, Closed, "the device closed the connection", "none: devices do that whenever their network changes" }
+    ShuttingDown { "shutting-down", Client, Unavailable, "the bridge is stopping", "none: the device will retry" }
+}
+
+/// One failure: its line of the table and what was seen. `detail` is for administrators (log, audit, doctor), never for devices,
+/// and never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Line of the table.
+    pub cause: Cause,
+    /// What was seen: names, codes, limits.
+    pub detail: String,
+}
+
+impl Failure {
+    /// A failure with what was seen.
+    pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into() }
+    }
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        Self::new(cause, "")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.cause.stage().name(), self.cause.summary())?;
+        if !self.detail.is_empty() {
+            write!(f, " ({})", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_unique_and_every_cause_has_a_remedy() {
+        let codes: HashSet<_> = Cause::ALL.iter().map(|cause| cause.code()).collect();
+        assert_eq!(codes.len(), Cause::ALL.len());
+        for cause in Cause::ALL {
+            assert!(!cause.summary().is_empty() && !cause.remedy().is_empty(), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_reads_as_stage_cause_and_detail() {
+        let failure = Failure::new(Cause::UserUnknown, "alice@CORP.EXAMPLE");
+        assert_eq!(failure.to_string(), "s4u2self: the KDC knows no such user (alice@CORP.EXAMPLE)");
+    }
+}

@@ -1,0 +1,9 @@
+//! Who a certificate stands for: exactly one account, or a refusal with its reason.
+
+#![forbid(unsafe_code)]
+
+mod principal;
+mod rule;
+
+pub use principal::{ExpectedSid, Principal, RequestedName, RuleKind, Strength};
+pub use rule::{RuleConfig, StaticEntry, WeakIssuer};

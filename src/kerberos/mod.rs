@@ -1,0 +1,152 @@
+//! Kerberos: tickets by constrained delegation, tokens from tickets, and the proof of the server.
+//!
+//! ```text
+//! Grant -> TokenSource::token -> NegotiateToken (sent once) + PendingReply (verifies the AP-REP)
+//! ```
+
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod crypto;
+pub mod name;
+pub mod sid;
+
+use std::fmt;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+use crate::failure::Failure;
+use crate::policy::Grant;
+use crate::secret::SecretBytes;
+
+/// Where Negotiate tokens come from: the delegation engine, or fixed tokens in hermetic tests of the proxy.
+pub trait TokenSource: Send + Sync + 'static {
+    /// What verifies the back end's answer to one token.
+    type Reply: PendingReply;
+
+    /// A fresh token for this grant: from the cached ticket, or by S4U2Self and S4U2Proxy.
+    /// `binding` is the tls-server-end-point data of the upstream connection's own TLS session, if it has one.
+    fn token(
+        &self,
+        grant: &Grant,
+        binding: Option<&ChannelBinding>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<IssuedToken<Self::Reply>, Failure>> + Send;
+
+    /// Forgets the service ticket of this grant, so that the next token comes from a new one. Returns false when that is refused
+    /// because tickets for this SPN are being reacquired too often.
+    fn forget(&self, grant: &Grant) -> bool;
+}
+
+/// One token, how to check the answer to it, and what is known about its ticket.
+#[derive(Debug)]
+pub struct IssuedToken<R> {
+    /// To be sent once.
+    pub token: NegotiateToken,
+    /// To be shown the answer.
+    pub reply: R,
+    /// For the audit event.
+    pub facts: TicketFacts,
+}
+
+/// The other half of a token: verifies the AP-REP that answers it, and no other.
+pub trait PendingReply: Send + 'static {
+    /// Judges the `WWW-Authenticate` values of a response. Consumes the expectation: one token, one answer.
+    fn judge(self, www_authenticate: &[HeaderValue]) -> Result<Verdict, Failure>;
+}
+
+/// What the back end's `WWW-Authenticate` says about our token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The AP-REP was verified: the server holds the service's key and answered this token.
+    Proved,
+    /// No Negotiate answer at all (bare `Negotiate` without data counts as absence).
+    Absent,
+    /// A KRB-ERROR (unauthenticated: good for diagnosis and one reacquisition).
+    KrbError {
+        /// RFC 4120 section 7.5.9 code
+        code: i32,
+        /// whether a new service ticket may help: MODIFIED, BADKEYVER, NOKEY, TKT_EXPIRED
+        reacquire: bool,
+    },
+    /// SPNEGO reject without a KRB-ERROR.
+    Rejected,
+    /// Only NTLM is offered.
+    NtlmOnly,
+}
+
+/// A Negotiate token for one request: not `Clone`, opaque, consumed by the request that carries it, wiped afterwards.
+pub struct NegotiateToken(SecretBytes);
+
+impl NegotiateToken {
+    /// Wraps the raw GSS token. Only token sources make these.
+    pub fn new(raw: Vec<u8>) -> Self {
+        Self(SecretBytes::new(raw))
+    }
+
+    /// Length of the raw token in bytes, for header-size forecasts.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the token is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `Negotiate <base64>`, marked sensitive (RFC 4559 section 4.2).
+    pub fn into_header(self) -> HeaderValue {
+        let mut text = String::with_capacity(10 + self.0.len().div_ceil(3) * 4);
+        text.push_str("Negotiate ");
+        base64_simd::STANDARD.encode_append(self.0.expose(), &mut text);
+        // Base64 and a space are always valid header bytes; an empty value can only make the request fail authentication.
+        let mut value = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl fmt::Debug for NegotiateToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NegotiateToken({} bytes)", self.0.len())
+    }
+}
+
+/// `tls-server-end-point` channel bindings of an upstream TLS session (RFC 5929 section 4): the hash of the server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelBinding {
+    /// Certificate hash, 32 to 64 bytes.
+    pub certificate_hash: Vec<u8>,
+}
+
+impl ChannelBinding {
+    /// GSS application data: `tls-server-end-point:` and the hash.
+    pub fn application_data(&self) -> Vec<u8> {
+        [b"tls-server-end-point:".as_slice(), &self.certificate_hash].concat()
+    }
+}
+
+/// What is known about the ticket behind a token; no secret in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TicketFacts {
+    /// Client name and realm as the KDC wrote them.
+    pub client: String,
+    /// SID from the evidence ticket's PAC.
+    pub sid: Option<sid::Sid>,
+    /// Service principal name.
+    pub spn: String,
+    /// Encryption type of the ticket.
+    pub ticket_etype: i32,
+    /// Encryption type of the session key.
+    pub session_etype: i32,
+    /// Ticket flags (RFC 4120 section 5.3), bit 0 on top.
+    pub flags: u32,
+    /// End time, seconds since 1970.
+    pub end_time: i64,
+    /// Whether the ticket came from the cache.
+    pub cache_hit: bool,
+    /// Stages of the acquisition with their durations; empty on a cache hit.
+    pub stages: Vec<(&'static str, Duration)>,
+}

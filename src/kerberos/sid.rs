@@ -1,0 +1,95 @@
+//! Security identifiers (MS-DTYP 2.4.2).
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Text or bytes that are not a SID.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not a security identifier")]
+pub struct NotASid;
+
+/// A security identifier: revision 1, a 48-bit authority, one to fifteen sub-authorities.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sid {
+    authority: u64,
+    sub_authorities: Vec<u32>,
+}
+
+impl Sid {
+    /// Strict SDDL text: `S-1-`, decimal numbers without leading zeros, every sub-authority within 32 bits.
+    pub fn parse(text: &str) -> Result<Self, NotASid> {
+        let mut parts = text.strip_prefix("S-1-").ok_or(NotASid)?.split('-');
+        let authority = decimal(parts.next().ok_or(NotASid)?)?;
+        let sub_authorities: Vec<u32> =
+            parts.map(|part| u32::try_from(decimal(part)?).map_err(|_| NotASid)).collect::<Result<_, _>>()?;
+        Self::new(authority, sub_authorities)
+    }
+
+    /// From the parts of an RPC_SID or a binary SID.
+    pub fn new(authority: u64, sub_authorities: Vec<u32>) -> Result<Self, NotASid> {
+        let good = authority < 1 << 48 && (1..=15).contains(&sub_authorities.len());
+        if good { Ok(Self { authority, sub_authorities }) } else { Err(NotASid) }
+    }
+
+    /// The SID with one more sub-authority: an account's SID from its domain's.
+    pub fn with_rid(&self, rid: u32) -> Result<Self, NotASid> {
+        let mut sub_authorities = self.sub_authorities.clone();
+        sub_authorities.push(rid);
+        Self::new(self.authority, sub_authorities)
+    }
+
+    /// The last sub-authority: the relative identifier of an account.
+    pub fn rid(&self) -> u32 {
+        self.sub_authorities.last().copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Sid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "S-1-{}", self.authority)?;
+        self.sub_authorities.iter().try_for_each(|part| write!(f, "-{part}"))
+    }
+}
+
+fn decimal(text: &str) -> Result<u64, NotASid> {
+    let canonical = !text.is_empty()
+        && text.len() <= 15
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && (text == "0" || !text.starts_with('0'));
+    if canonical { text.parse().map_err(|_| NotASid) } else { Err(NotASid) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sid_round_trips() {
+        let text = "S-1-5-21-294026126-3378245018-1203103949-1001";
+        let sid = Sid::parse(text).unwrap();
+        assert_eq!((sid.to_string().as_str(), sid.rid()), (text, 1001));
+    }
+
+    #[test]
+    fn anything_but_canonical_sddl_is_refused() {
+        for bad in [
+            "",
+            "S-1-",
+            "S-1-5",
+            "s-1-5-21",
+            "S-1-5-",
+            "S-1-5--21",
+            "S-1-05-21",
+            "S-1-5-4294967296",
+            "S-1-5-21 ",
+            "S-2-5-21",
+            "S-1-5-+1",
+            "S-1-5-1-2-3-4-5-6-7-8-9-10-11-12-13-14-15-16",
+            "S-1-5-0x15",
+            "S-1-281474976710656-1",
+        ] {
+            assert_eq!(Sid::parse(bad), Err(NotASid), "{bad}");
+        }
+    }
+}

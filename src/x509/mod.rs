@@ -1,0 +1,1 @@
+//! What a certificate says; nothing is believed yet.
