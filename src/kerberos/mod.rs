@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod crypto;
+pub mod gss;
 pub mod name;
 pub mod sid;
 

@@ -1,0 +1,59 @@
+//! GSS status codes, turned into something one can act on while still on the thread that failed.
+
+use std::fmt;
+
+use libgssapi::error::Error;
+
+/// First of the Kerberos error codes in com_err numbering: code 0 of RFC 4120 section 7.5.9.
+const KRB5_BASE: i32 = -1_765_328_384;
+
+/// A failed GSS call: routine error, Kerberos or library code, and the library's own words. The words are thread-local in MIT, so
+/// they are fetched at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GssError {
+    routine: u32,
+    minor: i32,
+    text: String,
+}
+
+impl GssError {
+    pub(super) fn from_library(error: Error) -> Self {
+        // Routine errors are a number in bits 16 to 23, not flags (RFC 2744 section 3.9.1).
+        Self { routine: (error.major.bits() >> 16) & 0xFF, minor: error.minor.cast_signed(), text: error.to_string() }
+    }
+
+    pub(super) fn without_codes(text: &str) -> Self {
+        Self { routine: 0, minor: 0, text: text.into() }
+    }
+
+    /// The KRB-ERROR code of RFC 4120 section 7.5.9, if that is what it was.
+    pub fn kerberos_code(&self) -> Option<i32> {
+        let code = self.minor.wrapping_sub(KRB5_BASE);
+        (1..128).contains(&code).then_some(code)
+    }
+
+    /// The library's own code (com_err or errno).
+    pub fn minor(&self) -> i32 {
+        self.minor
+    }
+
+    /// The GSS routine error (RFC 2744 section 3.9.1), for instance 13 GSS_S_FAILURE.
+    pub fn routine(&self) -> u32 {
+        self.routine
+    }
+}
+
+impl fmt::Display for GssError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The library's texts end in a line about the major code that says nothing; control characters never reach a log.
+        let text: String = self.text.chars().filter(|c| !c.is_control()).collect();
+        write!(f, "{text}")?;
+        match self.kerberos_code() {
+            Some(code) => write!(f, " [KRB-ERROR {code}]"),
+            None if self.minor != 0 => write!(f, " [{}]", self.minor),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for GssError {}
