@@ -6,8 +6,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod asn1;
 pub mod config;
 pub mod crypto;
+pub mod krb_error;
 pub mod name;
 pub mod sid;
 
