@@ -9,6 +9,7 @@
 pub mod config;
 pub mod crypto;
 pub mod name;
+pub mod relay;
 pub mod sid;
 
 use std::fmt;
