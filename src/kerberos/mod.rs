@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod crypto;
+pub mod krb5_conf;
 pub mod name;
 pub mod relay;
 pub mod sid;
