@@ -11,7 +11,9 @@ pub mod config;
 pub mod crypto;
 pub mod gss;
 pub mod krb_error;
+pub mod krb5_conf;
 pub mod name;
+pub mod relay;
 pub mod sid;
 
 use std::fmt;
