@@ -50,7 +50,7 @@ codename() {
 }
 
 check_debian() {
-    command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
+    command -v apt-get >/dev/null ||
         die "this is not a Debian system (no apt-get): install these by hand: ${wanted[*]}"
     [ "$suite" = bookworm ] ||
         say "warning: made for Debian 12 (bookworm), this is \"$suite\": package names may differ"
