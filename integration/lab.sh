@@ -222,6 +222,7 @@ make_netns() {
     for try in '' a b c d; do
         if error=$(ip netns add "$name$try" 2>&1); then
             printf '%s\n' "$name$try" >"$STATE/netns"
+            chmod 644 "$STATE/netns"
             break
         fi
         [[ $error == *"File exists"* ]] ||
@@ -275,8 +276,10 @@ is_up() {
 
 up() {
     check_machine
+    # Keys and databases are root's alone; what is running may be seen by anybody.
+    mkdir -p "$KCD_LAB"
     umask 077
-    mkdir -p "$KCD_LAB" "$LOGS"
+    mkdir -p "$LOGS"
     exec 9>"$KCD_LAB/lock"
     flock 9
     if is_up; then
@@ -284,7 +287,7 @@ up() {
         return
     fi
     stop
-    mkdir -p "$STATE"
+    mkdir -m 0755 "$STATE"
     trap '[ -e "$STATE/ready" ] || stop' EXIT
     trap 'exit 130' INT TERM HUP
 
@@ -312,6 +315,7 @@ up() {
     wait_for samba "port 389" accepts 127.0.0.1 389
     write_env
     : >"$STATE/ready"
+    chmod 644 "$STATE"/*
     say "up: directory $KCD_LAB"
 }
 
