@@ -62,8 +62,9 @@ check_machine() {
 
 # --- processes: what is recorded is what is stopped ------------------------------------------
 
-# start_time PID: distinguishes a process from a later one with the same number
-start_time() { sed -E 's/^.*\) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+# start_time PID: distinguishes a process from a later one with the same number; empty for one that
+# has ended, even if nobody has collected it yet
+start_time() { sed -E 's/^.*\) //; /^[ZX]/d' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20 || true; }
 
 record() { printf '%s %s %s\n' "$1" "$2" "$(start_time "$2")" >>"$STATE/processes"; }
 
