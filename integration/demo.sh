@@ -215,7 +215,7 @@ show_steps() {
         expect "refused with 403" test "$code" = 403
         expect "no request for credentials in the answer" test -z "$(header WWW-Authenticate)"
         expect "the audit names the reason" audit find outcome=refused principal=carol \
-            "correlation_id=$id"
+            "reason=*" "correlation_id=$id"
     else
         printf '%s\n' "$error" | shown
         bad "an answer with a refusal"
@@ -228,7 +228,7 @@ show_steps() {
     else
         printf '%s\n' "$error" | shown
         good "the handshake was refused"
-        expect "the audit names the stage" audit find outcome=refused stage=tls
+        expect "the audit names the stage and the reason" audit find outcome=refused stage=tls "reason=*"
     fi
 
     heading 'What the audit file says'

@@ -4,8 +4,9 @@
     audit.py FILE show                      every event on one readable line
     audit.py FILE find FIELD=VALUE…         wait for an event with these values and print it
 
-In `find`, `principal` matches when it is the account before the first `@`; other fields match
-exactly; several events may match, the last one is printed. Exit status 1: none came in time.
+In `find`, `principal` matches when it is the account before the first `@`, the value * when the
+field says anything at all, other values exactly. Several events may match, the last one is printed.
+Exit status 1: none came in time.
 """
 
 import json
@@ -34,7 +35,7 @@ def matches(event, wanted):
         found = event.get(field)
         if field == "principal":
             found = account(found)
-        if str(found) != value:
+        if str(found) != value and not (value == "*" and found):
             return False
     return True
 
