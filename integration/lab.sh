@@ -57,7 +57,7 @@ check_machine() {
     /usr/bin/python3 -c 'import samba.samdb' 2>/dev/null || need+=(python3-samba)
     [ -d /usr/share/samba/setup ] || need+=(samba-ad-provision)
     [ ${#need[@]} = 0 ] ||
-        lacking "missing: ${need[*]}" "run integration/install.sh first"
+        lacking "missing: $(printf '%s\n' "${need[@]}" | sort -u | paste -sd " ")" "run integration/install.sh first"
 }
 
 # --- processes: what is recorded is what is stopped ------------------------------------------
