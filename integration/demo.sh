@@ -67,13 +67,26 @@ inside() { "$LAB" run -- "$@"; }
 
 # --- start and stop --------------------------------------------------------------------------
 
+running() { [ -n "$bridge" ] && [ -e "/proc/$bridge" ]; }
+
+# signal_bridge NAME: by the number it wrote down itself, which through sudo is not that of our child
+signal_bridge() {
+    # shellcheck disable=SC2016
+    inside bash -c '
+        pid=$(cat "$1/bridge.pid") || exit 0
+        grep -qsz -- "$1/kcd-bridge.toml" "/proc/$pid/cmdline" && kill -"$2" "$pid"
+    ' signal "$DEMO" "$1" 2>/dev/null || true
+}
+
 stop_bridge() {
-    [ -n "$bridge" ] || return 0
-    kill -TERM "$bridge" 2>/dev/null || true
-    local deadline=$((SECONDS + 10))
-    while kill -0 "$bridge" 2>/dev/null && [ $SECONDS -lt $deadline ]; do sleep 0.1; done
-    kill -KILL "$bridge" 2>/dev/null || true
-    wait "$bridge" 2>/dev/null || true
+    running || return 0
+    local signal deadline
+    for signal in TERM KILL; do
+        signal_bridge "$signal"
+        deadline=$((SECONDS + 10))
+        while running && [ $SECONDS -lt $deadline ]; do sleep 0.1; done
+        running || break
+    done
     bridge=
 }
 
@@ -89,7 +102,7 @@ port_open() { inside timeout 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT" 2>/dev
 
 write_config() {
     inside install -d -m 0700 "$DEMO"
-    inside rm -rf "$DEMO/runtime" "$DEMO/audit.jsonl" "$DEMO/bridge.log"
+    inside rm -rf "$DEMO/runtime" "$DEMO/audit.jsonl" "$DEMO/bridge.log" "$DEMO/bridge.pid"
     inside install -d -m 0700 "$DEMO/runtime"
     inside tee "$DEMO/kcd-bridge.toml" >/dev/null <<END
 [listener]
@@ -133,13 +146,15 @@ bridge_log() { inside tail -n 20 "$DEMO/bridge.log" 2>/dev/null | shown; }
 start_bridge() {
     # A session of its own: Ctrl-C reaches this script, which then stops the bridge in order.
     # shellcheck disable=SC2016
-    setsid "$LAB" run -- bash -c 'exec "$1" serve --config "$2" >"$3" 2>&1' serve \
-        "$binary" "$DEMO/kcd-bridge.toml" "$DEMO/bridge.log" </dev/null >/dev/null 2>&1 &
+    setsid "$LAB" run -- bash -c '
+        umask 077
+        echo $$ >"$2/bridge.pid"
+        exec "$1" serve --config "$2/kcd-bridge.toml" >"$2/bridge.log" 2>&1
+    ' serve "$binary" "$DEMO" </dev/null >/dev/null 2>&1 &
     bridge=$!
     local deadline=$((SECONDS + START_DEADLINE))
     until port_open; do
-        if ! kill -0 "$bridge" 2>/dev/null; then
-            wait "$bridge" || true
+        if ! running; then
             bridge=
             bridge_log
             return 1

@@ -221,7 +221,8 @@ start_apache() {
 make_netns() {
     local name=kcdlab-$$ try error
     for try in '' a b c d; do
-        if error=$(ip netns add "$name$try" 2>&1); then
+        # It makes /run/netns, the whole machine's, if this is the first.
+        if error=$(umask 022 && ip netns add "$name$try" 2>&1); then
             printf '%s\n' "$name$try" >"$STATE/netns"
             chmod 644 "$STATE/netns"
             break
@@ -244,9 +245,10 @@ END
     printf 'nameserver 127.0.0.1\nsearch corp.example\n' >"/etc/netns/$name/resolv.conf"
     chmod 755 /etc/netns "/etc/netns/$name"
     chmod 644 "/etc/netns/$name"/*
-    ip -n "$name" link set lo up
-    inside unshare -m true 2>/dev/null ||
-        lacking "no mount namespace can be made here (unshare -m): the capability SYS_ADMIN is missing"
+    error=$(inside unshare -m true 2>&1) ||
+        lacking "no mount namespace can be made here: $error" \
+            "in a container, it takes the capability SYS_ADMIN (docker run --privileged)"
+    inside ip link set lo up
 }
 
 write_env() {
@@ -405,6 +407,8 @@ usage() {
 
 case ${1:-} in
     up | down | run | clean)
+        # While we still are who we are: a build directory must not become root's.
+        mkdir -p "$(dirname "$KCD_LAB")"
         become_root "$@"
         PATH=$PATH:/usr/sbin:/sbin
         ;;
