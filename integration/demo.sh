@@ -14,11 +14,12 @@ ROOT=$(dirname "$HERE")
 KCD_LAB=$(realpath -m "${KCD_LAB:-$ROOT/target/lab}")
 readonly HERE ROOT KCD_LAB
 export KCD_LAB
-readonly DEMO=$KCD_LAB/demo PKI=$KCD_LAB/pki
+readonly WORK=$KCD_LAB/demo PKI=$KCD_LAB/pki
 readonly LAB=$HERE/lab.sh
 readonly HOST=bridge.corp.example PORT=8443
 readonly URL=https://$HOST:$PORT/Microsoft-Server-ActiveSync
-readonly START_DEADLINE=30
+# shellcheck source=integration/lab/bridge.sh
+. "$HERE/lab/bridge.sh"
 
 if [ -t 1 ]; then
     readonly BOLD=$'\e[1m' GREEN=$'\e[32m' RED=$'\e[31m' DIM=$'\e[2m' PLAIN=$'\e[0m'
@@ -30,7 +31,6 @@ step=0
 passed=0
 failed=0
 lab_is_ours=0
-bridge=
 
 heading() {
     step=$((step + 1))
@@ -63,32 +63,7 @@ expect() {
     if "$@" >/dev/null; then good "$what"; else bad "$what"; fi
 }
 
-inside() { "$LAB" run -- "$@"; }
-
 # --- start and stop --------------------------------------------------------------------------
-
-running() { [ -n "$bridge" ] && [ -e "/proc/$bridge" ]; }
-
-# signal_bridge NAME: by the number it wrote down itself, which through sudo is not that of our child
-signal_bridge() {
-    # shellcheck disable=SC2016
-    inside bash -c '
-        pid=$(cat "$1/bridge.pid") || exit 0
-        grep -qsz -- "$1/kcd-bridge.toml" "/proc/$pid/cmdline" && kill -"$2" "$pid"
-    ' signal "$DEMO" "$1" 2>/dev/null || true
-}
-
-stop_bridge() {
-    running || return 0
-    local signal deadline
-    for signal in TERM KILL; do
-        signal_bridge "$signal"
-        deadline=$((SECONDS + 10))
-        while running && [ $SECONDS -lt $deadline ]; do sleep 0.1; done
-        running || break
-    done
-    bridge=
-}
 
 clean_up() {
     local status=$?
@@ -96,75 +71,6 @@ clean_up() {
     stop_bridge
     [ "$lab_is_ours" = 0 ] || "$LAB" down || true
     exit "$status"
-}
-
-port_open() { inside timeout 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT" 2>/dev/null; }
-
-write_config() {
-    inside install -d -m 0700 "$DEMO"
-    inside rm -rf "$DEMO/runtime" "$DEMO/audit.jsonl" "$DEMO/bridge.log" "$DEMO/bridge.pid"
-    inside install -d -m 0700 "$DEMO/runtime"
-    inside tee "$DEMO/kcd-bridge.toml" >/dev/null <<END
-[listener]
-address     = "127.0.0.1:$PORT"
-certificate = "$PKI/server.pem"
-key         = "$PKI/server.key"
-
-[client_certificates]
-trust_anchors = ["$PKI/device-ca.pem"]
-revocation    = { policy = "require", crl_files = ["$PKI/device-ca.crl"] }
-
-[kerberos]
-principal = "svc-bridge@CORP.EXAMPLE"
-keytab    = "$KCD_LAB/keytabs/bridge.keytab"
-kdcs      = ["127.0.0.1"]
-
-[server]
-runtime_directory = "$DEMO/runtime"
-
-[audit]
-file = "$DEMO/audit.jsonl"
-
-[[mapping]]
-rule = "upn-with-sid"
-
-[[backend]]
-name      = "mbx1"
-profile   = "generic"
-url       = "http://mbx1.corp.example"
-transport = "http"
-spn       = "HTTP/mbx1.corp.example"
-
-[[route]]
-path    = "/Microsoft-Server-ActiveSync"
-backend = "mbx1"
-END
-}
-
-bridge_log() { inside tail -n 20 "$DEMO/bridge.log" 2>/dev/null | shown; }
-
-start_bridge() {
-    # A session of its own: Ctrl-C reaches this script, which then stops the bridge in order.
-    # shellcheck disable=SC2016
-    setsid "$LAB" run -- bash -c '
-        umask 077
-        echo $$ >"$2/bridge.pid"
-        exec "$1" serve --config "$2/kcd-bridge.toml" >"$2/bridge.log" 2>&1
-    ' serve "$binary" "$DEMO" </dev/null >/dev/null 2>&1 &
-    bridge=$!
-    local deadline=$((SECONDS + START_DEADLINE))
-    until port_open; do
-        if ! running; then
-            bridge=
-            bridge_log
-            return 1
-        fi
-        if [ $SECONDS -ge $deadline ]; then
-            bridge_log
-            return 1
-        fi
-        sleep 0.1
-    done
 }
 
 # --- requests --------------------------------------------------------------------------------
@@ -175,23 +81,23 @@ request() {
     shift
     command_line "curl --cacert server-ca.pem --cert $name.pem --key $name.key $(quoted "$@")$URL"
     answer=$(
-        inside curl -sS --max-time 30 -D "$DEMO/headers" -o "$DEMO/body" -w '%{http_code}' \
+        inside curl -sS --max-time 30 -D "$WORK/headers" -o "$WORK/body" -w '%{http_code}' \
             --cacert "$PKI/server-ca.pem" --cert "$PKI/$name.pem" --key "$PKI/$name.key" \
             "$@" "$URL" 2>&1
     ) || exit=$?
     code=${answer: -3}
     error=${answer%???}
     error=${error%$'\n'}
-    headers=$(inside cat "$DEMO/headers" 2>/dev/null | tr -d '\r' || true)
-    body=$(inside head -c 2000 "$DEMO/body" 2>/dev/null | tr -d '\0' || true)
-    inside rm -f "$DEMO/headers" "$DEMO/body"
+    headers=$(inside cat "$WORK/headers" 2>/dev/null | tr -d '\r' || true)
+    body=$(inside head -c 2000 "$WORK/body" 2>/dev/null | tr -d '\0' || true)
+    inside rm -f "$WORK/headers" "$WORK/body"
     return $exit
 }
 
 # header NAME: its value in the last answer
 header() { awk -v n="${1,,}:" 'tolower($1) == n { sub(/^[^:]*: */, ""); print; exit }' <<<"$headers"; }
 
-audit() { inside /usr/bin/python3 "$HERE/lab/audit.py" "$DEMO/audit.jsonl" "$@"; }
+audit() { inside /usr/bin/python3 "$HERE/lab/audit.py" "$WORK/audit.jsonl" "$@"; }
 
 # passes NAME METHOD [curl option...]: the request reaches the back end as NAME
 passes() {
@@ -259,7 +165,7 @@ keep() {
     printf '    KCD_LAB=%q %q run -- curl -i \\\n        --cacert %q \\\n        --cert %q --key %q \\\n        -X OPTIONS %s\n\n' \
         "$KCD_LAB" "$LAB" "$PKI/server-ca.pem" "$PKI/alice.pem" "$PKI/alice.key" "$URL"
     printf 'audit: %s\nlog:   %s\nstop everything: KCD_LAB=%q %q down\n' \
-        "$DEMO/audit.jsonl" "$DEMO/bridge.log" "$KCD_LAB" "$LAB"
+        "$WORK/audit.jsonl" "$WORK/bridge.log" "$KCD_LAB" "$LAB"
     disown "$bridge" 2>/dev/null || true
     bridge=
     lab_is_ours=0
@@ -277,8 +183,7 @@ main() {
     if [ -z "$binary" ]; then
         heading 'Build'
         command_line 'cargo build --release'
-        cargo build --release --locked --bin kcd-bridge
-        binary=${CARGO_TARGET_DIR:-$ROOT/target}/release/kcd-bridge
+        build_bridge
     fi
 
     heading 'Start a real Active Directory domain and a Negotiate-only back end'
@@ -296,11 +201,12 @@ main() {
 
     heading 'Start the bridge'
     write_config
-    command_line "kcd-bridge serve --config $DEMO/kcd-bridge.toml"
+    command_line "kcd-bridge serve --config $WORK/kcd-bridge.toml"
     if start_bridge; then
         good "it listens on $HOST:$PORT"
         show_steps
     else
+        bridge_log | shown
         bad "the bridge listening on $HOST:$PORT; its last words are above"
     fi
 
