@@ -6,9 +6,11 @@
 
 #![deny(unsafe_code)]
 
+pub mod asn1;
 pub mod config;
 pub mod crypto;
 pub mod krb5_conf;
+pub mod krb_error;
 pub mod name;
 pub mod relay;
 pub mod sid;
