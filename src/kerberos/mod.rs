@@ -16,6 +16,7 @@ pub mod exported_credential;
 pub mod keytab;
 pub mod krb_error;
 pub mod krb5_conf;
+pub mod krb_error;
 pub mod name;
 pub mod relay;
 pub mod pac;

@@ -38,7 +38,7 @@ use tokio::time::timeout;
 use crate::failure::Cause;
 use crate::kerberos::config::{KdcSource, KerberosConfig};
 use crate::kerberos::name::Realm;
-use error::code;
+use error::{PREAUTH_REQUIRED, SERVICE_UNAVAILABLE, WRONG_REALM};
 use locate::Locator;
 use request::KdcRequest;
 use upstream::{Answered, Content, Unanswered, Upstream};
@@ -231,7 +231,7 @@ impl Server {
         if !self.upstream.lists(&request.realm) {
             let words = format!("the realm {} is not listed", request.realm.escape_default());
             self.unlisted(&request, None, request.realm.clone(), started);
-            return error::answer(&request, code::SERVICE_UNAVAILABLE, &words);
+            return error::answer(&request, SERVICE_UNAVAILABLE, &words);
         }
         count(&self.observer.counters().served);
         match self.upstream.exchange(&request.realm, request.exchange, message).await {
@@ -251,7 +251,7 @@ impl Server {
                     "no KDC answered"
                 );
                 self.failed(&request, None, Outcome::Unanswered { attempts, trouble }, started);
-                error::answer(&request, code::SERVICE_UNAVAILABLE, &words)
+                error::answer(&request, SERVICE_UNAVAILABLE, &words)
             }
         }
     }
@@ -268,17 +268,17 @@ impl Server {
                     self.observer.issued(ticket.digest, subject);
                 }
             }
-            Content::Reply(None) => {}
-            Content::Error(error) => match (error.code, &error.client_realm) {
-                (code::PREAUTH_REQUIRED, _) => {}
-                (code::WRONG_REALM, Some(realm)) if self.upstream.lists(realm) => {}
-                (code::WRONG_REALM, Some(realm)) => self.unlisted(request, Some(answered), realm.clone(), started),
+            Content::Reply(None) | Content::Error(None) => {}
+            Content::Error(Some(error)) => match (error.code, &error.client_realm) {
+                (PREAUTH_REQUIRED, _) => {}
+                (WRONG_REALM, Some(realm)) if self.upstream.lists(realm) => {}
+                (WRONG_REALM, Some(realm)) => self.unlisted(request, Some(answered), realm.clone(), started),
                 _ => {
                     let outcome = Outcome::Error {
                         code: error.code,
-                        ntstatus: error.ntstatus,
-                        text: error.text.clone(),
-                        skew: error.skew(),
+                        ntstatus: error.nt_status(),
+                        text: error.text.clone().unwrap_or_default(),
+                        skew: error::skew(error),
                     };
                     self.failed(request, Some(answered), outcome, started);
                 }
@@ -324,7 +324,7 @@ impl Server {
                     if let Ok(request) = KdcRequest::parse(datagram)
                         && bucket.take()
                     {
-                        let answer = error::answer(&request, code::SERVICE_UNAVAILABLE, "this KDC relay serves TCP only");
+                        let answer = error::answer(&request, SERVICE_UNAVAILABLE, "this KDC relay serves TCP only");
                         // A client that is gone needs no answer.
                         let _ = socket.try_send_to(&answer, client);
                     }

@@ -6,6 +6,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use crate::der::{self, DerError, Reader, tag};
+use crate::kerberos::asn1::{EncryptedData, read_principal_name, text};
 use crate::kerberos::name::PrincipalName;
 
 const AS_REQ: u8 = tag::application(10);
@@ -19,9 +20,6 @@ const TICKET: u8 = tag::application(1);
 const PA_FOR_USER: i32 = 129;
 /// MS-SFU 2.2.2
 const PA_S4U_X509_USER: i32 = 130;
-
-/// No principal name has more components than this.
-const MAX_COMPONENTS: usize = 16;
 
 /// Which exchange a message belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,19 +93,18 @@ impl KdcRequest {
         request.finish()?;
 
         body.read(tag::context(0))?;
-        let cname = body.explicit_optional(1, tag::SEQUENCE)?.map(principal_name).transpose()?;
-        let realm = text(body.explicit(2, tag::GENERAL_STRING)?)?;
-        let sname = body.explicit_optional(3, tag::SEQUENCE)?.map(principal_name).transpose()?;
+        let cname = body.optional(tag::context(1))?.map(principal_name).transpose()?;
+        let realm = text(body.explicit(2, tag::GENERAL_STRING)?)?.to_owned();
+        let sname = body.optional(tag::context(3))?.map(principal_name).transpose()?;
         let mut evidence = None;
         while !body.is_empty() {
             let (tag_seen, contents) = body.any()?;
             if tag_seen == tag::context(11) {
-                evidence = ticket_digest(Reader::new(der::only(contents, tag::SEQUENCE)?).read(TICKET)?)?.digest.into();
+                evidence = Some(ticket_facts(Reader::new(der::only(contents, tag::SEQUENCE)?).read(TICKET)?)?.digest);
             }
         }
-        let own_client = || cname.map(|name| Subject { name, realm: realm.clone() });
         let subject = match exchange {
-            Exchange::As => own_client(),
+            Exchange::As => cname.map(|name| Subject { name, realm: realm.clone() }),
             Exchange::Tgs => user,
         };
         Ok(Self { exchange, sname, subject, evidence, realm })
@@ -149,7 +146,7 @@ fn reply_ticket(bytes: &[u8], expected: u8) -> Result<TicketFacts, DerError> {
     while let Some(next) = reply.peek() {
         let contents = reply.read(next)?;
         if next == tag::context(5) {
-            return ticket_digest(der::only(contents, TICKET)?);
+            return ticket_facts(der::only(contents, TICKET)?);
         }
     }
     Err(DerError::Truncated)
@@ -165,15 +162,15 @@ fn s4u_user(mut padata: Reader<'_>) -> Result<Option<Subject>, DerError> {
         match kind {
             PA_FOR_USER => {
                 let mut fields = Reader::new(der::only(value, tag::SEQUENCE)?);
-                let name = principal_name(fields.explicit(0, tag::SEQUENCE)?)?;
-                let realm = text(fields.explicit(1, tag::GENERAL_STRING)?)?;
+                let name = principal_name(fields.read(tag::context(0))?)?;
+                let realm = text(fields.explicit(1, tag::GENERAL_STRING)?)?.to_owned();
                 user = Some(Subject { name, realm });
             }
             PA_S4U_X509_USER if user.is_none() => {
                 let mut fields = Reader::new(Reader::new(der::only(value, tag::SEQUENCE)?).explicit(0, tag::SEQUENCE)?);
                 fields.read(tag::context(0))?;
-                let name = fields.explicit_optional(1, tag::SEQUENCE)?.map(principal_name).transpose()?;
-                let realm = text(fields.explicit(2, tag::GENERAL_STRING)?)?;
+                let name = fields.optional(tag::context(1))?.map(principal_name).transpose()?;
+                let realm = text(fields.explicit(2, tag::GENERAL_STRING)?)?.to_owned();
                 user = name.map(|name| Subject { name, realm });
             }
             _ => {}
@@ -183,15 +180,12 @@ fn s4u_user(mut padata: Reader<'_>) -> Result<Option<Subject>, DerError> {
 }
 
 /// Contents of a Ticket's APPLICATION tag.
-fn ticket_digest(ticket: &[u8]) -> Result<TicketFacts, DerError> {
+fn ticket_facts(ticket: &[u8]) -> Result<TicketFacts, DerError> {
     let mut fields = Reader::new(der::only(ticket, tag::SEQUENCE)?);
     fields.read(tag::context(0))?;
     fields.read(tag::context(1))?;
-    let server = principal_name(fields.explicit(2, tag::SEQUENCE)?)?;
-    let mut sealed = Reader::new(fields.explicit(3, tag::SEQUENCE)?);
-    sealed.read(tag::context(0))?;
-    sealed.optional(tag::context(1))?;
-    let cipher = sealed.explicit(2, tag::OCTET_STRING)?;
+    let server = principal_name(fields.read(tag::context(2))?)?;
+    let cipher = EncryptedData::read(&mut Reader::new(fields.read(tag::context(3))?))?.cipher;
     let granting_realm = match &server.components[..] {
         [service, realm] if **service == *"krbtgt" => Some(realm.to_string()),
         _ => None,
@@ -199,22 +193,13 @@ fn ticket_digest(ticket: &[u8]) -> Result<TicketFacts, DerError> {
     Ok(TicketFacts { digest: Sha256::digest(cipher).into(), granting_realm })
 }
 
-/// Contents of a PrincipalName SEQUENCE.
+/// Contents of a tag that holds a PrincipalName and nothing else.
 fn principal_name(contents: &[u8]) -> Result<PrincipalName, DerError> {
-    let mut fields = Reader::new(contents);
-    let name_type = der::signed32(fields.explicit(0, tag::INTEGER)?)?;
-    let mut strings = Reader::new(fields.explicit(1, tag::SEQUENCE)?);
-    fields.finish()?;
-    let mut components = Vec::new();
-    while !strings.is_empty() {
-        if components.len() == MAX_COMPONENTS {
-            return Err(DerError::Value);
-        }
-        components.push(text(strings.read(tag::GENERAL_STRING)?)?.into_boxed_str());
-    }
-    Ok(PrincipalName { name_type, components })
+    let mut reader = Reader::new(contents);
+    let name = read_principal_name(&mut reader)?;
+    reader.finish()?;
+    Ok(name)
 }
 
-fn text(contents: &[u8]) -> Result<String, DerError> {
-    std::str::from_utf8(contents).map(str::to_owned).map_err(|_| DerError::Value)
-}
+#[cfg(test)]
+pub(super) mod tests;

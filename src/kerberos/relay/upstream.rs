@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use crate::kerberos::config::KdcSource;
+use crate::kerberos::krb_error::KrbError;
 use crate::kerberos::name::Realm;
-use crate::kerberos::relay::error::{KdcError, code};
+use crate::kerberos::relay::error::{self, RESPONSE_TOO_BIG, SERVICE_UNAVAILABLE};
 use crate::kerberos::relay::locate::{Kdc, Located, Locator};
 use crate::kerberos::relay::observer::RelayObserver;
 use crate::kerberos::relay::request::{Exchange, ReplyKind, TicketFacts, reply_kind};
@@ -40,7 +41,8 @@ pub(super) struct Answered {
 #[derive(Debug)]
 pub(super) enum Content {
     Reply(Option<TicketFacts>),
-    Error(KdcError),
+    /// What is no well-formed KRB-ERROR inside is passed on all the same.
+    Error(Option<KrbError>),
 }
 
 /// Nobody answered.
@@ -128,22 +130,22 @@ impl Answered {
     /// The KDC's clock minus ours, in seconds; only errors carry its clock in the clear.
     pub(super) fn skew(&self) -> Option<i64> {
         match &self.content {
-            Content::Reply(_) => None,
-            Content::Error(error) => Some(error.skew()),
+            Content::Error(Some(error)) => Some(error::skew(error)),
+            Content::Reply(_) | Content::Error(None) => None,
         }
     }
 }
 
 /// One attempt: an answer is a reply, or an error other than "service unavailable".
 async fn ask(kdc: &Kdc, exchange: Exchange, request: &[u8], limit: Duration) -> Result<Answered, AttemptError> {
-    let too_big = |bytes: &[u8]| KdcError::parse(bytes).is_ok_and(|error| error.code == code::RESPONSE_TOO_BIG);
+    let too_big = |bytes: &[u8]| KrbError::parse(bytes).is_ok_and(|error| error.code == RESPONSE_TOO_BIG);
     let bytes = transport::ask(kdc.address, exchange, request, limit, too_big).await?;
     let content = match reply_kind(exchange, &bytes).ok_or(AttemptError::NotAReply)? {
         ReplyKind::Reply(ticket) => Content::Reply(ticket),
-        ReplyKind::Error => Content::Error(KdcError::parse(&bytes).map_err(|_| AttemptError::NotAReply)?),
+        ReplyKind::Error => Content::Error(KrbError::parse(&bytes).ok()),
     };
     match content {
-        Content::Error(error) if error.code == code::SERVICE_UNAVAILABLE => Err(AttemptError::ServiceUnavailable),
+        Content::Error(Some(error)) if error.code == SERVICE_UNAVAILABLE => Err(AttemptError::ServiceUnavailable),
         content => Ok(Answered { kdc: kdc.clone(), bytes, content }),
     }
 }
