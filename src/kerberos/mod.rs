@@ -6,9 +6,16 @@
 
 #![deny(unsafe_code)]
 
+pub mod account_rules;
+pub mod asn1;
 pub mod config;
 pub mod crypto;
+pub mod evidence;
+pub mod exported_credential;
+pub mod keytab;
+pub mod krb_error;
 pub mod name;
+pub mod pac;
 pub mod sid;
 
 use std::fmt;
