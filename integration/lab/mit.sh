@@ -63,20 +63,22 @@ main() {
     export KRB5_CONFIG=$DIR/krb5.conf KRB5_KDC_PROFILE=$DIR/kdc.conf
 
     kdb5_util create -r "$REALM" -s -P "$(openssl rand -hex 16)" >/dev/null 2>&1
+    # Its commands have no quoting: file names are relative, whatever the directory is called.
+    cd "$DIR"
     {
         echo "addprinc -randkey mituser"
-        echo "ktadd -q -k $DIR/client.keytab mituser"
+        echo "ktadd -q -k client.keytab mituser"
         local pair name enctype
         for pair in "${ENCTYPES[@]}"; do
             name=HTTP/${pair%%=*}.mit.example
             enctype=${pair#*=}
             echo "addprinc -randkey -e $enctype:normal $name"
             echo "setstr $name session_enctypes $enctype"
-            echo "ktadd -q -k $DIR/service.keytab -norandkey $name"
+            echo "ktadd -q -k service.keytab -norandkey $name"
         done
     } | kadmin.local -r "$REALM" >"$LAB/logs/kadmin.log" 2>&1
     if [ ! -s "$DIR/client.keytab" ] || [ ! -s "$DIR/service.keytab" ]; then
-        cat "$LAB/logs/kadmin.log" >&2
+        tail -n 20 "$LAB/logs/kadmin.log" >&2
         return 1
     fi
 }
