@@ -10,16 +10,15 @@ pub mod account_rules;
 pub mod asn1;
 pub mod config;
 pub mod crypto;
-pub mod gss;
 pub mod evidence;
 pub mod exported_credential;
+pub mod gss;
 pub mod keytab;
-pub mod krb_error;
 pub mod krb5_conf;
 pub mod krb_error;
 pub mod name;
-pub mod relay;
 pub mod pac;
+pub mod relay;
 pub mod sid;
 
 use std::fmt;
