@@ -182,14 +182,19 @@ write_krb5_conf() {
     dns_canonicalize_hostname = false
     rdns = false
     forwardable = true
+    permitted_enctypes = aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96 aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128 arcfour-hmac
     allow_rc4 = true
 [realms]
     $REALM = {
         kdc = 127.0.0.1
     }
+    MIT.EXAMPLE = {
+        kdc = 127.0.0.1:10088
+    }
 [domain_realm]
     .corp.example = $REALM
     corp.example = $REALM
+    .mit.example = MIT.EXAMPLE
 END
 }
 
@@ -384,7 +389,7 @@ run() {
     # shellcheck disable=SC1091
     . "$KCD_LAB/lab.env"
     set +a
-    exec ip netns exec "$KCD_NETNS" "$@"
+    KRB5_CONFIG=$KCD_LAB/krb5.conf exec ip netns exec "$KCD_NETNS" "$@"
 }
 
 status() {

@@ -34,6 +34,8 @@ REALM = "CORP.EXAMPLE"
 DOMAIN = "corp.example"
 EXTRA_UPN_SUFFIX = "mail.example"
 
+LARGE_PAC_GROUPS = 75
+
 # msDS-SupportedEncryptionTypes (MS-KILE 2.2.7)
 RC4, AES = 0x4, 0x18
 
@@ -46,6 +48,7 @@ PEOPLE = {
     "erin": ("erin", f"erin@{DOMAIN}", 0),
     "frank": ("frank", f"frank@{EXTRA_UPN_SUFFIX}", 0),
     "admin1": ("admin1", f"admin1@{DOMAIN}", 0),
+    "grace": ("grace", f"grace@{DOMAIN}", 0),
     "zoe": ("zoë", f"zoë@{DOMAIN}", 0),
     **{f"user{n:02}": (f"user{n:02}", f"user{n:02}@{DOMAIN}", 0) for n in range(1, 17)},
 }
@@ -130,6 +133,10 @@ def fill(directory):
     for account, upn, bits in PEOPLE.values():
         directory.add_account(account, upn, AES, bits)
     samdb.add_remove_group_members("Domain Admins", ["admin1"])
+    # A ticket of about 2 KB, as people with many groups have them.
+    for number in range(1, LARGE_PAC_GROUPS + 1):
+        samdb.newgroup(f"team{number:02}")
+        samdb.add_remove_group_members(f"team{number:02}", ["grace"])
 
     for account, (enctypes, spn) in BACK_ENDS.items():
         directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)

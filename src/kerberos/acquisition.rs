@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libgssapi::credential::Cred;
-
 use crate::failure::{Cause, Failure, Stage};
 use crate::identity::Principal;
 use crate::kerberos::account_rules::judge_account;
@@ -13,7 +11,7 @@ use crate::kerberos::config::{Engine, KerberosConfig};
 use crate::kerberos::crypto::Etype;
 use crate::kerberos::evidence::EvidenceTicket;
 use crate::kerberos::exported_credential::ExportedCredential;
-use crate::kerberos::gss::{GssError, Impersonated, Impersonator};
+use crate::kerberos::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::keytab::Keytab;
 use crate::kerberos::pins::SidPins;
 use crate::kerberos::sid::Sid;
@@ -29,7 +27,7 @@ pub(super) struct Acquired {
     pub(super) sid: Sid,
     pub(super) stages: Vec<(&'static str, Duration)>,
     /// The library's credential, for the reference engine only.
-    pub(super) reference: Option<Cred>,
+    pub(super) reference: Option<UserCredential>,
 }
 
 /// What all acquirers share.
@@ -66,7 +64,7 @@ impl Acquirer {
         clock.lap("s4u2proxy");
         let ticket = self.service_ticket(&user, target, &evidence)?;
         clock.lap("extract");
-        let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.cred());
+        let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
         Ok(Acquired { ticket, sid, stages: clock.laps, reference })
     }
 
@@ -110,20 +108,19 @@ impl Acquirer {
     pub(super) fn open_evidence(&self, user: &Impersonated) -> Result<EvidenceTicket, Failure> {
         let exported = export(user)?;
         let own = &self.shared.config.principal;
-        let evidence = exported.evidence(own).map_err(|error| Failure::new(Cause::TicketUnusable, error.to_string()))?;
-        EvidenceTicket::open(&evidence.ticket, &self.shared.keytab, own)
+        Ok(EvidenceTicket::open(&exported.evidence(own)?.ticket, &self.shared.keytab, own)?)
     }
 
     /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).
     pub(super) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Sid, Failure> {
         let config = &self.shared.config;
-        let pac = evidence.pac().ok_or_else(|| Failure::new(Cause::PacMissing, principal.to_string()))?;
+        let pac = evidence.require_pac()?;
         if evidence.client_realm() == config.principal.realm().as_str() && evidence.client().same_components(config.principal.name()) {
             return Err(Failure::new(Cause::IdentityFallback, format!("asked for {principal}, got ourselves")));
         }
         judge_account(pac, &config.denied_groups, &config.denied_accounts).map_err(|failure| with_subject(failure, principal))?;
-        self.shared.pins.judge(principal, &pac.sid)?;
-        Ok(pac.sid.clone())
+        self.shared.pins.judge(principal, pac.sid())?;
+        Ok(pac.sid().clone())
     }
 
     pub(super) fn delegate(&self, user: &Impersonated, target: &Target, evidence: &EvidenceTicket) -> Result<(), Failure> {
@@ -139,18 +136,20 @@ impl Acquirer {
         })
     }
 
-    /// The service ticket, with what kerberos-wire asks of it before its first use.
+    /// The service ticket, if it is one we may use: for the SPN that is configured, in the evidence ticket's client's name, of an
+    /// encryption type this back end may be spoken to with.
     pub(super) fn service_ticket(&self, user: &Impersonated, target: &Target, evidence: &EvidenceTicket) -> Result<ServiceTicket, Failure> {
-        let unusable = |detail: String| Failure::new(Cause::TicketUnusable, detail);
         let exported = export(user)?;
-        let ticket = exported.service_ticket(&target.spn).map_err(|error| unusable(error.to_string()))?;
+        let (_, service) = exported.select(&self.shared.config.principal, &target.spn)?;
         let same_client =
-            ticket.client.same_components(evidence.client()) && *ticket.client_realm == *evidence.client_realm();
+            service.client.name.same_components(evidence.client()) && *service.client.realm == *evidence.client_realm();
         if !same_client {
-            let detail = format!("evidence for {}, service ticket for {}@{}", evidence.client(), ticket.client, ticket.client_realm);
+            let detail = format!("evidence for {}@{}, service ticket for {}", evidence.client(), evidence.client_realm(), service.client);
             return Err(Failure::new(Cause::IdentityFallback, detail));
         }
-        for number in [ticket.ticket_etype, ticket.session_key.etype().number()] {
+        let sealed = service.sealed_ticket()?;
+        let session_key = service.session_key()?;
+        for number in [sealed.enc_part.etype, service.key_etype] {
             match Etype::from_number(number) {
                 None => return Err(Failure::new(Cause::EtypeNotSupported, format!("{}: encryption type {number}", target.spn))),
                 Some(Etype::Rc4Hmac) if !target.allow_rc4 => {
@@ -159,7 +158,20 @@ impl Acquirer {
                 Some(_) => {}
             }
         }
-        Ok(ticket)
+        Ok(ServiceTicket {
+            // With its name type, which the export lacks.
+            client: evidence.client().clone(),
+            client_realm: evidence.client_realm().into(),
+            server: sealed.server,
+            server_realm: sealed.realm.into(),
+            ticket_etype: sealed.enc_part.etype,
+            session_key,
+            flags: service.flags,
+            auth_time: service.auth_time,
+            start_time: service.start_time,
+            end_time: service.end_time,
+            ticket: service.ticket.clone().into(),
+        })
     }
 }
 
@@ -172,7 +184,7 @@ fn offered_etypes(target: &Target) -> Vec<i32> {
 
 fn export(user: &Impersonated) -> Result<ExportedCredential, Failure> {
     let bytes = user.export().map_err(|error: GssError| Failure::new(Cause::TicketUnusable, error.to_string()))?;
-    ExportedCredential::parse(&bytes).map_err(|error| Failure::new(Cause::TicketUnusable, error.to_string()))
+    Ok(ExportedCredential::parse(&bytes)?)
 }
 
 fn with_subject(failure: Failure, principal: &Principal) -> Failure {

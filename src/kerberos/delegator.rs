@@ -62,7 +62,7 @@ impl Delegator {
     /// Reads the keytab and starts the workers. libkrb5's environment must be set before (see [`crate::kerberos::gss::set_environment`]).
     pub fn start(config: KerberosConfig) -> Result<Arc<Self>, Failure> {
         let keytab = Keytab::read(&config.keytab).map_err(|error| Failure::new(Cause::KeytabUnusable, error.to_string()))?;
-        keytab.require(&config.principal).map_err(|error| Failure::new(Cause::KeytabUnusable, error.to_string()))?;
+        keytab.check(&config.principal).map_err(|error| Failure::new(Cause::KeytabUnusable, error.to_string()))?;
         let (count, queue, capacity) = (config.workers, config.queue, config.cache_bytes);
         let shared = Arc::new(Shared { config, keytab, pins: SidPins::default() });
         let acquirers = (0..count).map(|index| Acquirer::new(Arc::clone(&shared), index)).collect();

@@ -89,7 +89,7 @@ impl Diagnosis {
 fn read_keytab(config: &KerberosConfig) -> Result<(Keytab, String), Failure> {
     let unusable = |error: &dyn std::fmt::Display| Failure::new(Cause::KeytabUnusable, error.to_string());
     let keytab = Keytab::read(&config.keytab).map_err(|error| unusable(&error))?;
-    keytab.require(&config.principal).map_err(|error| unusable(&error))?;
+    keytab.check(&config.principal).map_err(|error| unusable(&error))?;
     let keys: Vec<_> =
         keytab.keys_for(&config.principal).map(|(kvno, key)| format!("kvno {kvno} {}", key.etype().name())).collect();
     Ok((keytab, format!("{}: {}", config.principal, keys.join(", "))))
