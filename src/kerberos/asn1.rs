@@ -1,9 +1,7 @@
 //! The types that Kerberos messages share, as DER (RFC 4120 section 5.2): names, realms, keys, encrypted data.
 
 use crate::der::{self, DerError, Reader, tag};
-use crate::kerberos::crypto::{Etype, Key};
 use crate::kerberos::name::PrincipalName;
-use crate::secret::SecretBytes;
 
 /// More components than any name has; a bound for what a peer's name may allocate.
 const MAX_COMPONENTS: usize = 32;
@@ -89,14 +87,13 @@ pub const fn integer_length(value: i64) -> usize {
     bits / 8 + 1
 }
 
-/// Reads an EncryptionKey element (RFC 4120 section 5.2.9) of an encryption type that we have.
-pub fn read_key(contents: &[u8]) -> Result<Key, DerError> {
+/// Contents of an EncryptionKey (RFC 4120 section 5.2.9): its encryption type, also one we do not know, and its bytes.
+pub fn key_fields(contents: &[u8]) -> Result<(i32, &[u8]), DerError> {
     let mut fields = Reader::new(contents);
     let etype = der::signed32(fields.explicit(0, tag::INTEGER)?)?;
     let value = fields.explicit(1, tag::OCTET_STRING)?;
     fields.finish()?;
-    let etype = Etype::from_number(etype).ok_or(DerError::Value)?;
-    Key::new(etype, SecretBytes::new(value.to_vec())).map_err(|_| DerError::Value)
+    Ok((etype, value))
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! It is encrypted with our own long-term key, so it is the one ticket that can be opened here, and the only place where the KDC
 //! says by SID who the user is. [`EvidenceTicket`] exists only if one of our keys opened it.
 
+#[cfg(test)]
+pub(in crate::kerberos) mod testkit;
+
 use thiserror::Error;
 
 use crate::der::{self, DerError, Reader, tag};

@@ -8,6 +8,9 @@
 //!        uint16 etype, key, [uint32 kvno]            realm, component, key: uint16 length and bytes
 //! ```
 
+#[cfg(test)]
+pub(in crate::kerberos) mod testkit;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
