@@ -75,7 +75,9 @@ impl<'a> Section<'a> {
         for key in schema.keys.iter().filter(|key| key.presence == Presence::Required && table.get(key.name).is_none()) {
             let (message, remedy) = match key.kind {
                 Kind::Table(_) => ("missing table", format!("add it: {}", key.about)),
-                Kind::Tables(_) => ("missing: there must be at least one such table", format!("add [[{}]]: {}", key.name, key.about)),
+                Kind::Tables(_) => {
+                    ("missing: there must be at least one such table", format!("add [[{}]]: {}", key.name, key.about))
+                }
                 _ => ("missing", format!("add it: {}", key.about)),
             };
             section.push(section.key_path(key.name), section.line, message, remedy);
@@ -212,7 +214,8 @@ impl<'a> Section<'a> {
         };
         let rid = |item: &Spanned<DeValue<'_>>| {
             let number = self.integer(item)?;
-            u32::try_from(number).map_err(|_| Complaint::new(format!("{number} is not a relative identifier"), "write the last number of the SID"))
+            u32::try_from(number)
+                .map_err(|_| Complaint::new(format!("{number} is not a relative identifier"), "write the last number of the SID"))
         };
         let read = items.iter().enumerate().map(|(index, item)| self.settle(&format!("{name}[{index}]"), item, rid(item)));
         read.collect::<Vec<_>>().into_iter().collect()

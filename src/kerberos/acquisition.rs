@@ -1,10 +1,11 @@
 //! One user's tickets, step by step: our TGT, S4U2Self, who is it, S4U2Proxy, is it usable. Runs on a worker thread and blocks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Cause, Failure, Stage};
-use crate::identity::Principal;
+use crate::identity::{Principal, RequestedName};
 use crate::kerberos::account_rules::judge_account;
 use crate::kerberos::classify::{classify, code};
 use crate::kerberos::config::{Engine, KerberosConfig};
@@ -13,7 +14,9 @@ use crate::kerberos::evidence::EvidenceTicket;
 use crate::kerberos::exported_credential::ExportedCredential;
 use crate::kerberos::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::keytab::Keytab;
+use crate::kerberos::name::{PrincipalName, Spn, name_type};
 use crate::kerberos::pins::SidPins;
+use crate::kerberos::relay::{Outcome, RelayObserver, Sought, Whom};
 use crate::kerberos::sid::Sid;
 use crate::kerberos::ticket::ServiceTicket;
 use crate::policy::Target;
@@ -36,6 +39,23 @@ pub(super) struct Shared {
     pub(super) config: KerberosConfig,
     pub(super) keytab: Keytab,
     pub(super) pins: SidPins,
+    pub(super) relay: RelayObserver,
+    pub(super) acquisitions: AtomicU64,
+}
+
+impl Shared {
+    /// The failure of a GSS call, with what the relay saw of the exchange: the KDC that answered, its NTSTATUS, or who did not answer.
+    fn explain(&self, stage: Stage, error: &GssError, whom: Whom<'_>, spn: Option<&Spn>, since: Instant) -> Failure {
+        let mut failure = classify(stage, error);
+        let report = self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
+        if let Some(report) = report {
+            if let Outcome::UnlistedRealm(_) = report.outcome {
+                failure.cause = Cause::RealmUnknown;
+            }
+            failure.detail = format!("{}; {report}", failure.detail);
+        }
+        failure
+    }
 }
 
 /// One worker's means: its own impersonator credential in its own memory cache.
@@ -52,6 +72,7 @@ impl Acquirer {
 
     /// Both tickets, or the stage that failed and why.
     pub(super) fn acquire(&mut self, principal: &Principal, target: &Target) -> Result<Acquired, Failure> {
+        self.shared.acquisitions.fetch_add(1, Ordering::Relaxed);
         let mut clock = StageClock::start();
         self.tgt()?;
         clock.lap("tgt");
@@ -84,8 +105,11 @@ impl Acquirer {
         let kept = match fresh {
             Some(kept) => kept,
             None => {
-                let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache)
-                    .map_err(|error| classify(Stage::Tgt, &error))?;
+                let since = Instant::now();
+                let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache).map_err(|error| {
+                    let sought = Whom::OurAccount(config.principal.name());
+                    self.shared.explain(Stage::Tgt, &error, sought, None, since)
+                })?;
                 (acquired, Instant::now())
             }
         };
@@ -94,6 +118,7 @@ impl Acquirer {
 
     /// S4U2Self. When our own TGT turns out to have ended, it is renewed and the call is made once more.
     pub(super) fn impersonate(&mut self, principal: &Principal) -> Result<Impersonated, Failure> {
+        let since = Instant::now();
         let first = self.refresh_impersonator()?.impersonate(principal.name());
         let result = match first {
             Err(error) if error.kerberos_code() == Some(code::TKT_EXPIRED) => {
@@ -102,7 +127,11 @@ impl Acquirer {
             }
             other => other,
         };
-        result.map_err(|error| with_subject(classify(Stage::S4u2Self, &error), principal))
+        result.map_err(|error| {
+            let (name, realm) = principal_name(principal.name());
+            let failure = self.shared.explain(Stage::S4u2Self, &error, Whom::User(&name, realm), None, since);
+            with_subject(failure, principal)
+        })
     }
 
     pub(super) fn open_evidence(&self, user: &Impersonated) -> Result<EvidenceTicket, Failure> {
@@ -115,7 +144,9 @@ impl Acquirer {
     pub(super) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Sid, Failure> {
         let config = &self.shared.config;
         let pac = evidence.require_pac()?;
-        if evidence.client_realm() == config.principal.realm().as_str() && evidence.client().same_components(config.principal.name()) {
+        if evidence.client_realm() == config.principal.realm().as_str()
+            && evidence.client().same_components(config.principal.name())
+        {
             return Err(Failure::new(Cause::IdentityFallback, format!("asked for {principal}, got ourselves")));
         }
         judge_account(pac, &config.denied_groups, &config.denied_accounts).map_err(|failure| with_subject(failure, principal))?;
@@ -124,8 +155,10 @@ impl Acquirer {
     }
 
     pub(super) fn delegate(&self, user: &Impersonated, target: &Target, evidence: &EvidenceTicket) -> Result<(), Failure> {
+        let since = Instant::now();
         user.delegate(&target.spn, &offered_etypes(target)).map_err(|error| {
-            let seen = classify(Stage::S4u2Proxy, &error);
+            let whom = Whom::User(evidence.client(), Some(evidence.client_realm()));
+            let seen = self.shared.explain(Stage::S4u2Proxy, &error, whom, Some(&target.spn), since);
             let cause = match seen.cause {
                 // The same KDC error for five different reasons: the evidence ticket tells one of them apart.
                 Cause::DelegationRefused if !evidence.is_forwardable() => Cause::UserNotDelegable,
@@ -138,13 +171,19 @@ impl Acquirer {
 
     /// The service ticket, if it is one we may use: for the SPN that is configured, in the evidence ticket's client's name, of an
     /// encryption type this back end may be spoken to with.
-    pub(super) fn service_ticket(&self, user: &Impersonated, target: &Target, evidence: &EvidenceTicket) -> Result<ServiceTicket, Failure> {
+    pub(super) fn service_ticket(
+        &self,
+        user: &Impersonated,
+        target: &Target,
+        evidence: &EvidenceTicket,
+    ) -> Result<ServiceTicket, Failure> {
         let exported = export(user)?;
         let (_, service) = exported.select(&self.shared.config.principal, &target.spn)?;
         let same_client =
             service.client.name.same_components(evidence.client()) && *service.client.realm == *evidence.client_realm();
         if !same_client {
-            let detail = format!("evidence for {}@{}, service ticket for {}", evidence.client(), evidence.client_realm(), service.client);
+            let detail =
+                format!("evidence for {}@{}, service ticket for {}", evidence.client(), evidence.client_realm(), service.client);
             return Err(Failure::new(Cause::IdentityFallback, detail));
         }
         let sealed = service.sealed_ticket()?;
@@ -185,6 +224,18 @@ fn offered_etypes(target: &Target) -> Vec<i32> {
 fn export(user: &Impersonated) -> Result<ExportedCredential, Failure> {
     let bytes = user.export().map_err(|error: GssError| Failure::new(Cause::TicketUnusable, error.to_string()))?;
     Ok(ExportedCredential::parse(&bytes)?)
+}
+
+/// The requested name as it stands in the request, and its realm unless the KDC is to find it.
+fn principal_name(name: &RequestedName) -> (PrincipalName, Option<&str>) {
+    match name {
+        RequestedName::Enterprise(upn) => {
+            (PrincipalName { name_type: name_type::ENTERPRISE, components: vec![upn.clone()] }, None)
+        }
+        RequestedName::Account { name, realm } => {
+            (PrincipalName { name_type: name_type::PRINCIPAL, components: vec![name.clone()] }, Some(realm.as_str()))
+        }
+    }
 }
 
 fn with_subject(failure: Failure, principal: &Principal) -> Failure {

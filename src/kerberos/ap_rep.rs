@@ -10,7 +10,7 @@ use crate::failure::{Cause, Failure};
 use crate::kerberos::asn1::{self, EncryptedData};
 use crate::kerberos::authenticator_clock::AuthenticatorTime;
 use crate::kerberos::crypto::{Etype, Key, usage};
-use crate::kerberos::gss;
+use crate::kerberos::framing;
 use crate::secret::SecretBytes;
 
 /// What the AP-REP that answers one token must say. Consumed by the answer: one token, one answer.
@@ -30,6 +30,13 @@ pub struct ProvedServer {
     acceptor_subkey: bool,
 }
 
+impl ProvedServer {
+    /// Proved by the library, which keeps the context's key to itself: no MIC can be verified.
+    pub(in crate::kerberos) const fn without_key() -> Self {
+        Self { context_key: None, acceptor_subkey: false }
+    }
+}
+
 impl ApRepExpectation {
     pub(in crate::kerberos) fn new(time: AuthenticatorTime, session_key: Arc<Key>, subkey: &[u8]) -> Self {
         let mut kept = Zeroizing::new([0; 32]);
@@ -45,8 +52,8 @@ impl ApRepExpectation {
     /// Verifies a framed AP-REP token (`02 00`): decrypts with the session key and compares the times.
     pub fn verify(self, token: &[u8]) -> Result<ProvedServer, Failure> {
         let invalid = |error: DerError| Failure::new(Cause::NegotiationInvalid, format!("malformed AP-REP token: {error}"));
-        match gss::unframe_kerberos(token).map_err(invalid)? {
-            (gss::AP_REP, message) => self.verify_message(message),
+        match framing::unframe_kerberos(token).map_err(invalid)? {
+            (framing::AP_REP, message) => self.verify_message(message),
             (id, _) => Err(Failure::new(
                 Cause::NegotiationInvalid,
                 format!("token {:02x} {:02x} where an AP-REP was expected", id[0], id[1]),

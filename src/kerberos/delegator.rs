@@ -10,12 +10,14 @@ use tracing::{debug, info, warn};
 
 use crate::failure::{Answer, Cause, Failure};
 use crate::identity::Principal;
-use crate::kerberos::acquisition::{Acquired, Acquirer, Shared};
+use crate::kerberos::acquisition::{Acquired, Shared};
 use crate::kerberos::config::KerberosConfig;
-use crate::kerberos::engine::{EngineReply, Mint};
+use crate::kerberos::engine::Mint;
 use crate::kerberos::keytab::Keytab;
 use crate::kerberos::name::Spn;
 use crate::kerberos::pins::SidPins;
+use crate::kerberos::relay::RelayObserver;
+use crate::kerberos::reply::Reply;
 use crate::kerberos::worker::Workers;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TokenSource};
 use crate::policy::{Grant, Target};
@@ -60,16 +62,21 @@ struct CachedTicket {
 
 impl Delegator {
     /// Reads the keytab and starts the workers. libkrb5's environment must be set before (see [`crate::kerberos::gss::set_environment`]).
-    pub fn start(config: KerberosConfig) -> Result<Arc<Self>, Failure> {
+    /// `relay` knows what the KDCs said, word by word.
+    pub fn start(config: KerberosConfig, relay: RelayObserver) -> Result<Self, Failure> {
         let keytab = Keytab::read(&config.keytab).map_err(|error| Failure::new(Cause::KeytabUnusable, error.to_string()))?;
         keytab.check(&config.principal).map_err(|error| Failure::new(Cause::KeytabUnusable, error.to_string()))?;
-        let (count, queue, capacity) = (config.workers, config.queue, config.cache_bytes);
-        let shared = Arc::new(Shared { config, keytab, pins: SidPins::default() });
-        let acquirers = (0..count).map(|index| Acquirer::new(Arc::clone(&shared), index)).collect();
-        let workers = Workers::start(acquirers, queue).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
+        let capacity = config.cache_bytes;
+        let shared = Arc::new(Shared { config, keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
         let tickets = sync::Cache::builder().max_capacity(capacity).weigher(|_, ticket: &Arc<CachedTicket>| ticket.bytes).build();
         let flights = future::Cache::builder().max_capacity(u64::from(u32::MAX)).build();
-        Ok(Arc::new(Self { shared, workers, tickets, flights, forgotten: Mutex::default() }))
+        Ok(Self { shared, workers, tickets, flights, forgotten: Mutex::default() })
+    }
+
+    /// Acquisitions started so far.
+    pub fn acquisitions(&self) -> u64 {
+        self.shared.acquisitions.load(Ordering::Relaxed)
     }
 
     /// The ticket for this grant and whether it was in the cache.
@@ -155,14 +162,14 @@ async fn fly(
 }
 
 impl TokenSource for Delegator {
-    type Reply = EngineReply;
+    type Reply = Reply;
 
     async fn token(
         &self,
         grant: &Grant,
         binding: Option<&ChannelBinding>,
         deadline: Instant,
-    ) -> Result<IssuedToken<EngineReply>, Failure> {
+    ) -> Result<IssuedToken<Reply>, Failure> {
         let (ticket, cache_hit) = self.ticket(grant, deadline).await?;
         let (token, reply) = ticket.mint.token(grant.target(), binding).await?;
         let mut facts = ticket.facts.clone();
@@ -212,8 +219,12 @@ impl CachedTicket {
             cache_hit: false,
             stages: acquired.stages,
         };
-        let mint = Mint::new(acquired.ticket, acquired.reference)?;
-        let bytes = u32::try_from(mint.memory_bytes()).unwrap_or(u32::MAX);
+        let ticket_bytes = ticket.ticket.len();
+        let mint = match acquired.reference {
+            Some(credential) => Mint::Reference(credential),
+            None => Mint::native(acquired.ticket)?,
+        };
+        let bytes = u32::try_from(mint.memory(ticket_bytes)).unwrap_or(u32::MAX);
         let refresh_after = AtomicU64::new(u64::try_from(soft_age.as_millis()).unwrap_or(u64::MAX));
         Ok(Self { mint, facts, obtained: Instant::now(), refresh_after, bytes })
     }

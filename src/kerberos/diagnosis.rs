@@ -1,6 +1,7 @@
 //! The acquisition once more, stage by stage, with what was seen at each: for `kcd-bridge doctor`. Touches no cache.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Cause, Failure};
@@ -10,9 +11,11 @@ use crate::kerberos::NegotiateToken;
 use crate::kerberos::acquisition::{Acquirer, Shared};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::crypto::Etype;
-use crate::kerberos::engine::{EngineReply, Mint};
+use crate::kerberos::engine::Mint;
 use crate::kerberos::keytab::Keytab;
 use crate::kerberos::pins::SidPins;
+use crate::kerberos::relay::RelayObserver;
+use crate::kerberos::reply::Reply;
 use crate::policy::Target;
 
 /// One stage: its name, how long it took, what was seen or why it failed.
@@ -32,21 +35,22 @@ pub struct Diagnosis {
     /// In order; the last one may have failed.
     pub stages: Vec<StageReport>,
     /// A token for the target and what verifies the answer to it.
-    pub token: Option<(NegotiateToken, EngineReply)>,
+    pub token: Option<(NegotiateToken, Reply)>,
 }
 
 /// Walks through the acquisition. Blocks on the KDC: call it from a blocking thread.
-pub fn diagnose(config: &KerberosConfig, principal: &Principal, target: &Target) -> Diagnosis {
+pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Diagnosis {
     let mut diagnosis = Diagnosis { stages: Vec::new(), token: None };
     // The failure that ends the walk is in the report already.
-    let _ = diagnosis.walk(config, principal, target);
+    let _ = diagnosis.walk(config, relay, principal, target);
     diagnosis
 }
 
 impl Diagnosis {
-    fn walk(&mut self, config: &KerberosConfig, principal: &Principal, target: &Target) -> Option<()> {
+    fn walk(&mut self, config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Option<()> {
         let keytab = self.stage("keytab", || read_keytab(config))?;
-        let shared = Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default() });
+        let shared =
+            Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
         let mut acquirer = Acquirer::new(shared, 0);
         self.stage("tgt", || acquirer.tgt().map(|()| ((), format!("a ticket-granting ticket for {}", config.principal))))?;
         let user = self.stage("s4u2self", || {
@@ -63,7 +67,12 @@ impl Diagnosis {
             acquirer.delegate(&user, target, &evidence)?;
             let ticket = acquirer.service_ticket(&user, target, &evidence)?;
             let etype = Etype::from_number(ticket.ticket_etype).map_or("unknown", Etype::name);
-            let seen = format!("{} bytes for {}, {etype}, session key {}", ticket.ticket.len(), target.spn, ticket.session_key.etype().name());
+            let seen = format!(
+                "{} bytes for {}, {etype}, session key {}",
+                ticket.ticket.len(),
+                target.spn,
+                ticket.session_key.etype().name()
+            );
             Ok((ticket, seen))
         })?;
         let token = self.stage("token", || {

@@ -42,7 +42,9 @@ pub enum ExportError {
     #[error("the exported credential has {0} krb5 elements, not one")]
     Mechanism(usize),
     /// Another format version.
-    #[error("the exported credential has format {0:?}; only K5C1 is known: this version of the Kerberos library is not supported")]
+    #[error(
+        "the exported credential has format {0:?}; only K5C1 is known: this version of the Kerberos library is not supported"
+    )]
     Version(String),
     /// Not the shape of that version; the place is in the JSON text.
     #[error("the exported credential is not of the form that is known (column {column})")]

@@ -7,7 +7,7 @@ use crate::der::{self, DerError, Reader, tag};
 use crate::kerberos::asn1::{self, EncryptedData};
 use crate::kerberos::authenticator_clock::AuthenticatorTime;
 use crate::kerberos::crypto::{CryptoError, Key, usage};
-use crate::kerberos::gss;
+use crate::kerberos::framing;
 use crate::kerberos::name::PrincipalName;
 use crate::kerberos::ticket::TicketParts;
 
@@ -87,11 +87,11 @@ impl Authenticator {
 
 /// Opens an initial token (SPNEGO or bare Kerberos) with its session key.
 pub fn open_ap_req(token: &[u8], session_key: &Key) -> Result<OpenedToken, InspectError> {
-    let (mechanism, inside) = gss::unframe(token)?;
+    let (mechanism, inside) = framing::unframe(token)?;
     let (mech_types, more_spnego_fields, token) =
-        if mechanism == gss::SPNEGO_MECHANISM { neg_token_init(inside)? } else { (Vec::new(), false, token) };
-    let (mechanism, inside) = gss::unframe(token)?;
-    let message = inside.strip_prefix(&gss::AP_REQ).ok_or(InspectError::NotApReq)?;
+        if mechanism == framing::SPNEGO_MECHANISM { neg_token_init(inside)? } else { (Vec::new(), false, token) };
+    let (mechanism, inside) = framing::unframe(token)?;
+    let message = inside.strip_prefix(&framing::AP_REQ).ok_or(InspectError::NotApReq)?;
 
     let mut fields = Reader::new(der::only(der::only(message, tag::application(14))?, tag::SEQUENCE)?);
     let pvno = der::integer(fields.explicit(0, tag::INTEGER)?)?;

@@ -16,8 +16,7 @@ use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::name::Realm;
 
 /// Strongest first among those that every Windows KDC knows; RFC 8009 for newer ones.
-const ENCTYPES: &str =
-    "aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96 aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128";
+const ENCTYPES: &str = "aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96 aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128";
 
 /// Backstop for libkrb5 1.22 and later, which would otherwise wait for the relay without end.
 const BEYOND_RELAY: Duration = Duration::from_secs(2);

@@ -18,7 +18,7 @@ use crate::kerberos::ap_rep::ApRepExpectation;
 use crate::kerberos::asn1::{self, element_length, integer_length};
 use crate::kerberos::authenticator_clock::{AuthenticatorClock, AuthenticatorTime};
 use crate::kerberos::crypto::{self, Key, SealingKeys, usage};
-use crate::kerberos::gss;
+use crate::kerberos::framing;
 use crate::kerberos::spnego;
 use crate::kerberos::ticket::{ServiceTicket, TicketParts};
 use crate::policy::TokenFormat;
@@ -220,7 +220,7 @@ impl MintableTicket {
         let encryption_type = [0xA0, 3, 2, 1, self.sealing.etype().number().to_be_bytes()[3]];
         let spnego = spnego::mech_types(format).map(|mech_types| {
             [
-                Level::new(gss::FRAME, [gss::SPNEGO_MECHANISM, &[]]),
+                Level::new(framing::FRAME, [framing::SPNEGO_MECHANISM, &[]]),
                 Level::new(tag::context(0), [&[], &[]]),
                 Level::new(tag::SEQUENCE, [mech_types, &[]]),
                 Level::new(tag::context(2), [&[], &[]]),
@@ -228,7 +228,7 @@ impl MintableTicket {
             ]
         });
         let kerberos = [
-            Level::new(gss::FRAME, [gss::KRB5_MECHANISM, &gss::AP_REQ]),
+            Level::new(framing::FRAME, [framing::KRB5_MECHANISM, &framing::AP_REQ]),
             Level::new(tag::application(14), [&[], &[]]),
             Level::new(tag::SEQUENCE, [&self.ap_req_head, &self.ticket.ticket]),
             Level::new(tag::context(4), [&[], &[]]),

@@ -7,30 +7,36 @@
 #![deny(unsafe_code)]
 
 pub mod account_rules;
+mod acquisition;
 pub mod ap_rep;
 pub mod asn1;
 pub mod authenticator_clock;
 mod challenge;
+pub mod classify;
 pub mod config;
 pub mod crypto;
+pub mod delegator;
+pub mod diagnosis;
+pub mod engine;
 pub mod evidence;
 pub mod exported_credential;
+pub mod framing;
 pub mod gss;
+pub mod inspect;
 pub mod keytab;
 pub mod krb5_conf;
-pub mod gss;
-#[doc(hidden)]
-pub mod inspect;
 pub mod krb_error;
 pub mod mint;
 pub mod name;
 pub mod pac;
+mod pins;
 pub mod relay;
 pub mod reply;
 pub mod sid;
 pub mod spnego;
 pub mod ticket;
-
+mod worker;
+#[doc(hidden)]
 use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -4,27 +4,53 @@ use http::HeaderValue;
 
 use crate::der::DerError;
 use crate::failure::{Cause, Failure};
-use crate::kerberos::ap_rep::ApRepExpectation;
+use crate::kerberos::ap_rep::{ApRepExpectation, ProvedServer};
 use crate::kerberos::challenge::{Offers, Token};
+use crate::kerberos::gss::ReferenceContext;
 use crate::kerberos::krb_error::KrbError;
 use crate::kerberos::spnego::{self, NegState, NegTokenResp};
-use crate::kerberos::{PendingReply, Verdict, gss};
+use crate::kerberos::{PendingReply, Verdict, framing};
 use crate::policy::TokenFormat;
 
 /// What every NTLM message begins with.
 const NTLMSSP: &[u8] = b"NTLMSSP\0";
 
-/// The answer to one token of our own.
+/// The answer to one token, whichever engine minted it.
 #[derive(Debug)]
-pub struct NativeReply {
-    expectation: ApRepExpectation,
+pub struct Reply {
+    awaited: Awaited,
     format: TokenFormat,
 }
 
-impl NativeReply {
-    /// The answer to the token that came with this expectation, in the format it was asked for.
-    pub fn new(expectation: ApRepExpectation, format: TokenFormat) -> Self {
-        Self { expectation, format }
+/// What verifies the AP-REP.
+#[derive(Debug)]
+enum Awaited {
+    Native(ApRepExpectation),
+    Reference(Box<ReferenceContext>),
+}
+
+impl Awaited {
+    /// `token` is `message` in its GSS frame.
+    fn verify(self, token: &[u8], message: &[u8]) -> Result<ProvedServer, Failure> {
+        match self {
+            Self::Native(expectation) => expectation.verify_message(message),
+            Self::Reference(context) => {
+                context.verify(token).map_err(|error| Failure::new(Cause::MutualFailed, error.to_string()))?;
+                Ok(ProvedServer::without_key())
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// The answer to a token of our own that came with this expectation, in the format it was asked for.
+    pub fn native(expectation: ApRepExpectation, format: TokenFormat) -> Self {
+        Self { awaited: Awaited::Native(expectation), format }
+    }
+
+    /// The answer to a token of the reference engine.
+    pub fn reference(context: ReferenceContext, format: TokenFormat) -> Self {
+        Self { awaited: Awaited::Reference(Box::new(context)), format }
     }
 
     fn judge_token(self, token: &[u8]) -> Result<Verdict, Failure> {
@@ -42,8 +68,10 @@ impl NativeReply {
 
     fn judge_spnego(self, answer: NegTokenResp<'_>) -> Result<Verdict, Failure> {
         match answer.mechanism {
-            Some(gss::NTLMSSP_MECHANISM) => return Ok(Verdict::NtlmOnly),
-            Some(other) if !gss::is_kerberos(other) => return Err(invalid("the server chose a mechanism that we did not offer")),
+            Some(framing::NTLMSSP_MECHANISM) => return Ok(Verdict::NtlmOnly),
+            Some(other) if !framing::is_kerberos(other) => {
+                return Err(invalid("the server chose a mechanism that we did not offer"));
+            }
             _ => {}
         }
         match (answer.response, answer.state) {
@@ -58,18 +86,18 @@ impl NativeReply {
     /// A Kerberos token, by itself or as the response of a SPNEGO answer.
     fn judge_kerberos(self, token: &[u8], answer: Option<NegTokenResp<'_>>) -> Result<Verdict, Failure> {
         let (id, message) =
-            gss::unframe_kerberos(token).map_err(|error| invalid(format!("malformed Kerberos token: {error}")))?;
+            framing::unframe_kerberos(token).map_err(|error| invalid(format!("malformed Kerberos token: {error}")))?;
         let state = answer.and_then(|answer| answer.state);
         match id {
-            gss::KRB_ERROR if state == Some(NegState::AcceptCompleted) => Err(invalid("a KRB-ERROR that accepts")),
-            gss::KRB_ERROR => {
+            framing::KRB_ERROR if state == Some(NegState::AcceptCompleted) => Err(invalid("a KRB-ERROR that accepts")),
+            framing::KRB_ERROR => {
                 let error =
                     KrbError::parse(message).map_err(|error: DerError| invalid(format!("malformed KRB-ERROR: {error}")))?;
                 Ok(Verdict::KrbError { code: error.code, reacquire: error.reacquire() })
             }
-            gss::AP_REP if matches!(state, None | Some(NegState::AcceptCompleted)) => {
+            framing::AP_REP if matches!(state, None | Some(NegState::AcceptCompleted)) => {
                 let list = spnego::mech_type_list(self.format);
-                let server = self.expectation.verify_message(message)?;
+                let server = self.awaited.verify(token, message)?;
                 match (list, answer.and_then(|answer| answer.mic)) {
                     // Old Windows repeats the response token in the place of the MIC.
                     (Some(list), Some(mic)) if mic != token && !server.verify_mic(list, mic) => {
@@ -78,13 +106,13 @@ impl NativeReply {
                     _ => Ok(Verdict::Proved),
                 }
             }
-            gss::AP_REP => Err(unfinished(state)),
+            framing::AP_REP => Err(unfinished(state)),
             [a, b] => Err(invalid(format!("token {a:02x} {b:02x} is neither an AP-REP nor a KRB-ERROR"))),
         }
     }
 }
 
-impl PendingReply for NativeReply {
+impl PendingReply for Reply {
     fn judge(self, www_authenticate: &[HeaderValue]) -> Result<Verdict, Failure> {
         let offers = Offers::read(www_authenticate.iter().map(HeaderValue::as_bytes));
         match offers.negotiate {

@@ -1,6 +1,7 @@
 //! SPNEGO: the list of mechanisms we send, and the acceptor's answer (RFC 4178 section 4.2).
 
 use crate::der::{self, DerError, Reader, tag};
+use crate::kerberos::framing;
 use crate::policy::TokenFormat;
 
 /// mechTypes [0] with krb5 alone.
@@ -24,6 +25,20 @@ pub const fn mech_types(format: TokenFormat) -> Option<&'static [u8]> {
 /// The MechTypeList in our NegTokenInit: what a mechListMIC is computed over (RFC 4178 section 4.2.2).
 pub fn mech_type_list(format: TokenFormat) -> Option<&'static [u8]> {
     mech_types(format).and_then(|field| field.get(2..))
+}
+
+/// A framed Kerberos token in the wrapping that this format asks for: what the reference engine's tokens need.
+pub fn wrap(format: TokenFormat, kerberos: Vec<u8>) -> Vec<u8> {
+    let Some(mech_types) = mech_types(format) else { return kerberos };
+    let element = |tag: u8, parts: &[&[u8]]| {
+        let mut out = Vec::new();
+        der::write_header(&mut out, tag, parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        out
+    };
+    let mech_token = element(tag::context(2), &[&element(tag::OCTET_STRING, &[&kerberos])]);
+    let init = element(tag::context(0), &[&element(tag::SEQUENCE, &[mech_types, &mech_token])]);
+    element(framing::FRAME, &[framing::SPNEGO_MECHANISM, &init])
 }
 
 /// negState (RFC 4178 section 4.2.2).

@@ -1,5 +1,6 @@
 //! The border between async requests and blocking acquisitions: a fixed number of threads, a bounded queue, deadlines.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -10,7 +11,7 @@ use tokio::time::timeout_at;
 
 use crate::failure::{Cause, Failure};
 use crate::identity::Principal;
-use crate::kerberos::acquisition::{Acquired, Acquirer};
+use crate::kerberos::acquisition::{Acquired, Acquirer, Shared};
 use crate::policy::Target;
 
 /// One wish for a ticket.
@@ -28,21 +29,27 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts one thread for each acquirer: each has its own impersonator credential, so that one slow KDC exchange does not hold up
-    /// the others (decision 7c).
-    pub(super) fn start(acquirers: Vec<Acquirer>, queue: usize) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(queue);
+    /// Starts the threads, each with its own impersonator credential, so that one slow KDC exchange does not hold up the others
+    /// (decision 7c).
+    pub(super) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(shared.config.queue);
         let receiver = Arc::new(Mutex::new(receiver));
-        for (index, acquirer) in acquirers.into_iter().enumerate() {
-            let receiver = Arc::clone(&receiver);
-            thread::Builder::new().name(format!("acquire-{index}")).spawn(move || work(acquirer, &receiver))?;
+        for index in 0..shared.config.workers {
+            let (shared, receiver) = (Arc::clone(shared), Arc::clone(&receiver));
+            let work = move || work(Acquirer::new(shared, index), &receiver);
+            thread::Builder::new().name(format!("acquire-{index}")).spawn(work)?;
         }
         Ok(Self { queue: sender })
     }
 
     /// Both tickets of one user for one SPN, or why not, at the deadline at the latest. The work itself may end later; its result is
     /// then thrown away.
-    pub(super) async fn acquire(&self, principal: Arc<Principal>, target: Arc<Target>, deadline: Instant) -> Result<Acquired, Failure> {
+    pub(super) async fn acquire(
+        &self,
+        principal: Arc<Principal>,
+        target: Arc<Target>,
+        deadline: Instant,
+    ) -> Result<Acquired, Failure> {
         let (answer, result) = oneshot::channel();
         let job = Job { principal, target, deadline, answer };
         self.queue.try_send(job).map_err(|refused| match refused {
@@ -65,7 +72,12 @@ fn work(mut acquirer: Acquirer, queue: &Mutex<Receiver<Job>>) {
         if job.answer.is_closed() || Instant::now() >= job.deadline {
             continue;
         }
-        let result = acquirer.acquire(&job.principal, &job.target);
+        let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target));
+        // A panic would be a bug; it costs this acquisition and our TGT, not the worker.
+        let result = catch_unwind(attempt).unwrap_or_else(|_| {
+            acquirer.reset();
+            Err(Failure::new(Cause::KdcOther, "the acquisition panicked"))
+        });
         // Nobody waits any more when this fails.
         let _ = job.answer.send(result);
     }

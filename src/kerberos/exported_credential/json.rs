@@ -77,7 +77,8 @@ fn name(text: &str) -> Result<RealmedName, ExportError> {
 }
 
 fn cred(raw: RawCred) -> Result<Cred, ExportError> {
-    let RawCred(client, server, (key_etype, key), auth, start, end, renew, is_skey, flags, _, ticket, second_ticket, authdata) = raw;
+    let RawCred(client, server, (key_etype, key), auth, start, end, renew, is_skey, flags, _, ticket, second_ticket, authdata) =
+        raw;
     Ok(Cred {
         client: name(&client)?,
         server: name(&server)?,

@@ -108,6 +108,12 @@ pub struct ReferenceContext {
     binding: Option<Vec<u8>>,
 }
 
+impl fmt::Debug for ReferenceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReferenceContext")
+    }
+}
+
 impl ReferenceContext {
     /// A raw Kerberos AP-REQ token for `spn` and the context that waits for its AP-REP. Always the krb5 mechanism, the one the
     /// credential was made for: with SPNEGO the library would silently use a default credential instead.

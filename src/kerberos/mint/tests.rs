@@ -39,9 +39,9 @@ fn every_field_of_a_token_is_as_prescribed_for_every_encryption_type() {
         let random = Randomness::chosen(std::array::from_fn(|i| u8::try_from(i).unwrap() | 0xC0));
         let (token, _) = ticket.mint_with(TIME, &random, TokenFormat::Spnego, None, MintOptions::default()).unwrap();
         let found = opened(&ticket, &token);
-        assert_eq!(found.mech_types, [gss::KRB5_MECHANISM]);
+        assert_eq!(found.mech_types, [framing::KRB5_MECHANISM]);
         assert!(!found.more_spnego_fields);
-        assert_eq!(found.mechanism, gss::KRB5_MECHANISM);
+        assert_eq!(found.mechanism, framing::KRB5_MECHANISM);
         assert_eq!(found.ap_options, 0x2000_0000);
         assert_eq!(found.ticket, *ticket.ticket().ticket);
         assert_eq!((found.authenticator_etype, found.authenticator_kvno), (etype.number(), None));
@@ -63,8 +63,8 @@ fn the_three_formats_differ_in_their_frames_only() {
     let random = Randomness::generate().unwrap();
     let [spnego, microsoft, bare] =
         FORMATS.map(|format| opened(&ticket, &ticket.mint_with(TIME, &random, format, None, MintOptions::default()).unwrap().0));
-    assert_eq!(spnego.mech_types, [gss::KRB5_MECHANISM]);
-    assert_eq!(microsoft.mech_types, [gss::MS_KRB5_MECHANISM, gss::KRB5_MECHANISM]);
+    assert_eq!(spnego.mech_types, [framing::KRB5_MECHANISM]);
+    assert_eq!(microsoft.mech_types, [framing::MS_KRB5_MECHANISM, framing::KRB5_MECHANISM]);
     assert_eq!(bare.mech_types, Vec::<Vec<u8>>::new());
     for other in [&microsoft, &bare] {
         assert_eq!(

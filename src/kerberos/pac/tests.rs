@@ -87,10 +87,7 @@ fn a_signature_by_another_key_is_refused() {
 #[test]
 fn a_signature_of_another_type_than_the_keys_is_refused() {
     let pac = Account::default().pac(&key(Etype::Rc4Hmac));
-    assert_eq!(
-        Pac::verify(&pac, &key(Etype::Aes256Sha1), AUTHTIME),
-        Err(PacError::Signature(CryptoError::ChecksumType))
-    );
+    assert_eq!(Pac::verify(&pac, &key(Etype::Aes256Sha1), AUTHTIME), Err(PacError::Signature(CryptoError::ChecksumType)));
 }
 
 #[test]

@@ -74,11 +74,7 @@ pub struct RelayConfig {
 
 impl From<&KerberosConfig> for RelayConfig {
     fn from(config: &KerberosConfig) -> Self {
-        Self {
-            realms: config.realms.clone(),
-            kdc_timeout: config.kdc_timeout,
-            exchange_timeout: config.acquire_timeout,
-        }
+        Self { realms: config.realms.clone(), kdc_timeout: config.kdc_timeout, exchange_timeout: config.acquire_timeout }
     }
 }
 
@@ -132,7 +128,12 @@ impl BoundRelay {
         self.serve_with(config, Locator::system(), shutdown).await
     }
 
-    async fn serve_with(self, config: RelayConfig, locator: Locator, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+    async fn serve_with(
+        self,
+        config: RelayConfig,
+        locator: Locator,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> io::Result<()> {
         let tcp = TcpListener::from_std(self.tcp)?;
         let udp = UdpSocket::from_std(self.udp)?;
         let timeouts = (config.kdc_timeout, config.exchange_timeout);
