@@ -150,4 +150,4 @@ impl<'a> EncApRepPart<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
