@@ -157,4 +157,4 @@ impl<'a> EncApRepPart<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

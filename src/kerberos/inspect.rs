@@ -88,8 +88,19 @@ impl Authenticator {
 /// Opens an initial token (SPNEGO or bare Kerberos) with its session key.
 pub fn open_ap_req(token: &[u8], session_key: &Key) -> Result<OpenedToken, InspectError> {
     let (mechanism, inside) = framing::unframe(token)?;
-    let (mech_types, more_spnego_fields, token) =
-        if mechanism == framing::SPNEGO_MECHANISM { neg_token_init(inside)? } else { (Vec::new(), false, token) };
+    let mut mech_types = Vec::new();
+    let mut more_spnego_fields = false;
+    let mut token = token;
+    if mechanism == framing::SPNEGO_MECHANISM {
+        let mut init = Reader::new(der::only(der::only(inside, tag::context(0))?, tag::SEQUENCE)?);
+        let mut list = Reader::new(init.explicit(0, tag::SEQUENCE)?);
+        while !list.is_empty() {
+            mech_types.push(list.raw()?.1.to_vec());
+        }
+        let flags = init.optional(tag::context(1))?;
+        token = init.explicit(2, tag::OCTET_STRING)?;
+        more_spnego_fields = flags.is_some() || !init.is_empty();
+    }
     let (mechanism, inside) = framing::unframe(token)?;
     let message = inside.strip_prefix(&framing::AP_REQ).ok_or(InspectError::NotApReq)?;
 
@@ -119,19 +130,6 @@ pub fn open_ap_req(token: &[u8], session_key: &Key) -> Result<OpenedToken, Inspe
         authenticator_kvno: encrypted_authenticator.kvno,
         authenticator: authenticator(plaintext.expose())?,
     })
-}
-
-/// mechTypes, whether there are other fields, and the mechToken.
-fn neg_token_init(inside: &[u8]) -> Result<(Vec<Vec<u8>>, bool, &[u8]), DerError> {
-    let mut fields = Reader::new(der::only(der::only(inside, tag::context(0))?, tag::SEQUENCE)?);
-    let mut list = Reader::new(fields.explicit(0, tag::SEQUENCE)?);
-    let mut mech_types = Vec::new();
-    while !list.is_empty() {
-        mech_types.push(list.raw()?.1.to_vec());
-    }
-    let flags = fields.optional(tag::context(1))?.is_some();
-    let token = fields.explicit(2, tag::OCTET_STRING)?;
-    Ok((mech_types, flags || !fields.is_empty(), token))
 }
 
 fn authenticator(plaintext: &[u8]) -> Result<Authenticator, DerError> {

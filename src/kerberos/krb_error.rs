@@ -120,7 +120,7 @@ pub fn nt_status(data: &[u8]) -> Option<u32> {
 
 /// KERB-ERROR-DATA and PA-DATA number their fields 1 and 2, TYPED-DATA 0 and 1.
 fn entry_status(mut fields: Reader<'_>) -> Option<u32> {
-    let first = if fields.peek() == Some(tag::context(0)) { 0 } else { 1 };
+    let first = u8::from(fields.peek() != Some(tag::context(0)));
     let kind = der::signed32(fields.explicit(first, tag::INTEGER).ok()?).ok()?;
     let value = fields.explicit(first + 1, tag::OCTET_STRING).ok()?;
     if kind == EXTENDED { extended_error(value) } else { None }
@@ -214,4 +214,4 @@ pub const fn name(code: i32) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,11 +7,9 @@
 #![deny(unsafe_code)]
 
 pub mod account_rules;
-mod acquisition;
 pub mod ap_rep;
 pub mod asn1;
 pub mod authenticator_clock;
-mod challenge;
 pub mod classify;
 pub mod config;
 pub mod crypto;
@@ -29,12 +27,14 @@ pub mod krb_error;
 pub mod mint;
 pub mod name;
 pub mod pac;
-mod pins;
 pub mod relay;
 pub mod reply;
 pub mod sid;
 pub mod spnego;
 pub mod ticket;
+mod acquisition;
+mod challenge;
+mod pins;
 mod worker;
 #[doc(hidden)]
 use std::fmt;

@@ -1,7 +1,7 @@
 //! HMAC over the hash of an encryption type, truncated to what its messages carry.
 
 use hmac::{Hmac, KeyInit};
-use md5::{Digest as _, Md5};
+use md5::{Digest, Md5};
 use sha1::Sha1;
 use sha2::{Sha256, Sha384};
 
@@ -31,7 +31,7 @@ impl Mac {
     /// HMAC of the concatenated parts; its first bytes go to `out`, as many as fit.
     pub(super) fn compute(&self, parts: &[&[u8]], out: &mut [u8]) {
         fn run<M: hmac::Mac + Clone>(mac: &M, parts: &[&[u8]], out: &mut [u8]) {
-            let mac = parts.iter().fold(mac.clone(), |mac, part| mac.chain_update(part));
+            let mac = parts.iter().fold(mac.clone(), M::chain_update);
             out.iter_mut().zip(mac.finalize().as_bytes()).for_each(|(to, from)| *to = *from);
         }
         match self {
@@ -45,7 +45,7 @@ impl Mac {
     /// Compares a truncated HMAC in constant time. The caller answers for the tag's length.
     pub(super) fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> Result<(), CryptoError> {
         fn run<M: hmac::Mac + Clone>(mac: &M, parts: &[&[u8]], tag: &[u8]) -> Result<(), CryptoError> {
-            let mac = parts.iter().fold(mac.clone(), |mac, part| mac.chain_update(part));
+            let mac = parts.iter().fold(mac.clone(), M::chain_update);
             mac.verify_truncated_left(tag).map_err(|_| CryptoError::Integrity)
         }
         match self {
@@ -59,5 +59,5 @@ impl Mac {
 
 /// MD5 of the concatenated parts: for the two places where the protocols demand it, RC4's signatures and channel bindings.
 pub(in crate::kerberos) fn md5(parts: &[&[u8]]) -> [u8; 16] {
-    parts.iter().fold(Md5::new(), |hash, part| hash.chain_update(part)).finalize().into()
+    parts.iter().fold(Md5::new(), Digest::chain_update).finalize().into()
 }

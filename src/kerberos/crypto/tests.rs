@@ -85,7 +85,7 @@ const FOREIGN_CHECKSUMS: &[(i32, u32, &str)] = &[
 const FOX: &[u8] = b"The quick brown fox";
 
 #[test]
-fn messages_of_another_implementation_are_decrypted_and_made_alike() {
+fn messages_of_another_implementation_are_decrypted() {
     for &(etype, usage, length, message) in FOREIGN_MESSAGES {
         let (key, message) = (foreign_key(etype), hex(message));
         assert_eq!(key.decrypt(usage, &message).unwrap().expose(), &FOX[..length], "{etype} {usage} {length}");
@@ -98,5 +98,228 @@ fn checksums_of_another_implementation_are_verified_and_made_alike() {
         let (key, expected) = (foreign_key(etype), hex(expected));
         assert_eq!(key.checksum(usage, FOX).unwrap(), expected, "{etype} {usage}");
         key.verify_checksum(usage, key.etype().checksum_type(), FOX, &expected).unwrap();
+    }
+}
+
+/// RFC 3961 appendix A.1.
+#[test]
+fn n_fold_gives_the_published_values() {
+    let vectors = [
+        ("012345", "be072631276b1955"),
+        ("password", "78a07b6caf85fa"),
+        ("Rough Consensus, and Running Code", "bb6ed30870b7f0e0"),
+        ("password", "59e4a8ca7c0385c3c37b3f6d2000247cb6e6bd5b3e"),
+        ("MASSACHVSETTS INSTITVTE OF TECHNOLOGY", "db3b0d8f0b061e603282b308a50841229ad798fab9540c1b"),
+        ("Q", "518a54a215a8452a518a54a215a8452a518a54a215"),
+        ("ba", "fb25d531ae8974499f52fd92ea9857c4ba24cf297e"),
+        ("kerberos", "6b65726265726f73"),
+        ("kerberos", "6b65726265726f737b9b5b2b93132b93"),
+        ("kerberos", "8372c236344e5f1550cd0747e15d62ca7a5a3bcea4"),
+        ("kerberos", "6b65726265726f737b9b5b2b93132b935c9bdcdad95c9899c4cae4dee6d6cae4"),
+    ];
+    for (input, folded) in vectors {
+        let folded = hex(folded);
+        let mut out = vec![0xFF; folded.len()];
+        derive::n_fold(input.as_bytes(), &mut out);
+        assert_eq!(out, folded, "{input}");
+    }
+}
+
+/// RFC 3962 appendix B.
+#[test]
+fn ciphertext_stealing_gives_the_published_values() {
+    const INPUT: &[u8] = b"I would like the General Gau's Chicken, please, and wonton soup.";
+    let vectors = [
+        (17, "c6353568f2bf8cb4d8a580362da7ff7f97"),
+        (31, "fc00783e0efdb2c1d445d4c8eff7ed2297687268d6ecccc0c07b25e25ecfe5"),
+        (32, "39312523a78662d5be7fcbcc98ebf5a897687268d6ecccc0c07b25e25ecfe584"),
+        (47, "97687268d6ecccc0c07b25e25ecfe584b3fffd940c16a18c1b5549d2f838029e39312523a78662d5be7fcbcc98ebf5"),
+        (48, "97687268d6ecccc0c07b25e25ecfe5849dad8bbb96c4cdc03bc103e1a194bbd839312523a78662d5be7fcbcc98ebf5a8"),
+        (
+            64,
+            "97687268d6ecccc0c07b25e25ecfe58439312523a78662d5be7fcbcc98ebf5a84807efe836ee89a526730dbc2f7bc8409dad8bbb96c4cdc03bc103e1a194bbd8",
+        ),
+    ];
+    for (length, output) in vectors {
+        let mut data = INPUT[..length].to_vec();
+        cts::Encryptor::new(b"chicken teriyaki").unwrap().encrypt(&mut data).unwrap();
+        assert_eq!(data, hex(output), "{length}");
+        cts::Decryptor::new(b"chicken teriyaki").unwrap().decrypt(&mut data).unwrap();
+        assert_eq!(data, INPUT[..length], "{length}");
+    }
+}
+
+/// RFC 8009 appendix A, and for AES-SHA1 what MIT krb5 derives from a key of RFC 3962 appendix B.
+#[test]
+fn derived_keys_have_the_published_values() {
+    let vectors = [
+        (
+            Etype::Aes128Sha1,
+            "42263c6e89f4fc28b8df68ee09799f15",
+            ["34280a382bc92769b2da2f9ef066854b", "5b14fc4e250e14ddf9dccf1af6674f53", "4ed31063621684f09ae8d89991af3e8f"],
+        ),
+        (
+            Etype::Aes128Sha2,
+            RFC_8009_KEY_128,
+            ["b31a018a48f54776f403e9a396325dc3", "9b197dd1e8c5609d6e67c3e37c62c72e", "9fda0e56ab2d85e1569a688696c26a6c"],
+        ),
+        (
+            Etype::Aes256Sha2,
+            RFC_8009_KEY_256,
+            [
+                "ef5718be86cc84963d8bbb5031e9f5c4ba41f28faf69e73d",
+                "56ab22bee63d82d7bc5227f6773f8ea7a5eb1c825160c38312980c442e5c7e49",
+                "69b16514e3cd8e56b82010d5c73012b622c4d00ffc23ed1f",
+            ],
+        ),
+    ];
+    for (etype, base, derived) in vectors {
+        let base = key(etype, &hex(base));
+        let purposes = [derive::Purpose::Checksum, derive::Purpose::Encryption, derive::Purpose::Integrity];
+        for (purpose, expected) in purposes.into_iter().zip(derived) {
+            assert_eq!(derive::derive(&base, 2, purpose).unwrap().as_slice(), hex(expected), "{etype:?} {expected}");
+        }
+    }
+}
+
+const RFC_8009_KEY_128: &str = "3705d96080c17728a0e800eab6e0d23c";
+const RFC_8009_KEY_256: &str = "6d404d37faf79f9df0d33568d320669800eb4836472ea8a026d16b7182460c52";
+
+/// RFC 8009 appendix A: sample checksums and encryptions, usage 2.
+#[test]
+fn messages_and_checksums_of_rfc_8009_have_the_published_values() {
+    let plaintext: Vec<u8> = (0..21).collect();
+    let (short, long) = (key(Etype::Aes128Sha2, &hex(RFC_8009_KEY_128)), key(Etype::Aes256Sha2, &hex(RFC_8009_KEY_256)));
+    assert_eq!(short.checksum(2, &plaintext).unwrap(), hex("d78367186643d67b411cba9139fc1dee"));
+    assert_eq!(long.checksum(2, &plaintext).unwrap(), hex("45ee791567eefca37f4ac1e0222de80d43c3bfa06699672a"));
+    let vectors = [
+        (&short, 0, "7e5895eaf2672435bad817f545a37148", "ef85fb890bb8472f4dab20394dca781dad877eda39d50c870c0d5a0a8e48c718"),
+        (
+            &short,
+            6,
+            "7bca285e2fd4130fb55b1a5c83bc5b24",
+            "84d7f30754ed987bab0bf3506beb09cfb55402cef7e6877ce99e247e52d16ed4421dfdf8976c",
+        ),
+        (
+            &short,
+            16,
+            "56ab21713ff62c0a1457200f6fa9948f",
+            "3517d640f50ddc8ad3628722b3569d2ae07493fa8263254080ea65c1008e8fc295fb4852e7d83e1e7c48c37eebe6b0d3",
+        ),
+        (
+            &short,
+            21,
+            "a7a4e29a4728ce10664fb64e49ad3fac",
+            "720f73b18d9859cd6ccb4346115cd336c70f58edc0c4437c5573544c31c813bce1e6d072c186b39a413c2f92ca9b8334a287ffcbfc",
+        ),
+        (
+            &long,
+            0,
+            "f764e9fa15c276478b2c7d0c4e5f58e4",
+            "41f53fa5bfe7026d91faf9be959195a058707273a96a40f0a01960621ac612748b9bbfbe7eb4ce3c",
+        ),
+        (
+            &long,
+            6,
+            "b80d3251c1f6471494256ffe712d0b9a",
+            "4ed7b37c2bcac8f74f23c1cf07e62bc7b75fb3f637b9f559c7f664f69eab7b6092237526ea0d1f61cb20d69d10f2",
+        ),
+        (
+            &long,
+            16,
+            "53bf8a0d105265d4e276428624ce5e63",
+            "bc47ffec7998eb91e8115cf8d19dac4bbbe2e163e87dd37f49beca92027764f68cf51f14d798c2273f35df574d1f932e40c4ff255b36a266",
+        ),
+        (
+            &long,
+            21,
+            "763e65367e864f02f55153c7e3b58af1",
+            "40013e2df58e8751957d2878bcd2d6fe101ccfd556cb1eae79db3c3ee86429f2b2a602ac86fef6ecb647d6295fae077a1feb517508d2c16b4192e01f62",
+        ),
+    ];
+    for (key, length, confounder, message) in vectors {
+        let (confounder, message) = (hex(confounder).try_into().unwrap(), hex(message));
+        assert_eq!(key.encrypt_with(2, confounder, &plaintext[..length]).unwrap(), message);
+        assert_eq!(key.decrypt(2, &message).unwrap().expose(), &plaintext[..length]);
+    }
+}
+
+#[test]
+fn a_key_of_another_length_is_refused() {
+    for etype in ETYPES {
+        for length in [0, 8, 15, 17, 24, 31, 33] {
+            assert_eq!(Key::new(etype, SecretBytes::new(vec![0; length])).unwrap_err(), CryptoError::KeyLength);
+        }
+    }
+}
+
+#[test]
+fn a_message_shorter_than_confounder_and_mac_is_refused() {
+    for etype in ETYPES {
+        let shortest = etype.sealed_length(0);
+        for length in 0..shortest {
+            assert_eq!(foreign_key(etype.number()).decrypt(11, &vec![0; length]).unwrap_err(), CryptoError::TooShort);
+        }
+        assert_eq!(foreign_key(etype.number()).decrypt(11, &vec![0; shortest]).unwrap_err(), CryptoError::Integrity);
+    }
+}
+
+#[test]
+fn a_checksum_of_another_type_length_or_usage_is_refused() {
+    for etype in ETYPES {
+        let key = foreign_key(etype.number());
+        let good = key.checksum(17, FOX).unwrap();
+        let verify = |usage, kind, checksum: &[u8]| key.verify_checksum(usage, kind, FOX, checksum);
+        assert_eq!(verify(17, etype.checksum_type(), &good), Ok(()));
+        assert_eq!(verify(16, etype.checksum_type(), &good), Err(CryptoError::Integrity));
+        assert_eq!(verify(17, etype.checksum_type(), &good[..good.len() - 1]), Err(CryptoError::Integrity));
+        assert_eq!(verify(17, etype.checksum_type(), &[]), Err(CryptoError::Integrity));
+        for other in ETYPES.into_iter().filter(|other| *other != etype) {
+            assert_eq!(verify(17, other.checksum_type(), &good), Err(CryptoError::ChecksumType));
+        }
+    }
+}
+
+#[test]
+fn two_encryptions_of_the_same_text_differ() {
+    for etype in ETYPES {
+        let key = foreign_key(etype.number());
+        assert_ne!(key.encrypt(11, FOX).unwrap(), key.encrypt(11, FOX).unwrap());
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_encrypted_is_decrypted_under_the_same_key_and_usage_only(
+        bytes: [u8; 32], usage in 1_u32..2_000, plaintext in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        for etype in ETYPES {
+            let mine = key(etype, &bytes);
+            let message = mine.encrypt(usage, &plaintext).unwrap();
+            prop_assert_eq!(message.len(), etype.sealed_length(plaintext.len()));
+            let decrypted = mine.decrypt(usage, &message).unwrap();
+            prop_assert_eq!(decrypted.expose(), &plaintext[..]);
+            prop_assert_eq!(mine.decrypt(usage + 2_000, &message).unwrap_err(), CryptoError::Integrity);
+            let other = key(etype, &bytes.map(|byte| byte ^ 0x10));
+            prop_assert_eq!(other.decrypt(usage, &message).unwrap_err(), CryptoError::Integrity);
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_anywhere_is_an_integrity_failure(at: prop::sample::Index, bit in 0..8, plaintext in prop::collection::vec(any::<u8>(), 0..70)) {
+        for etype in ETYPES {
+            let key = foreign_key(etype.number());
+            let mut message = key.encrypt(11, &plaintext).unwrap();
+            let at = at.index(message.len());
+            message[at] ^= 1_u8 << bit;
+            prop_assert_eq!(key.decrypt(11, &message).unwrap_err(), CryptoError::Integrity);
+        }
+    }
+
+    #[test]
+    fn decrypting_arbitrary_bytes_never_succeeds(message in prop::collection::vec(any::<u8>(), 0..100)) {
+        for etype in ETYPES {
+            prop_assert!(foreign_key(etype.number()).decrypt(11, &message).is_err());
+        }
     }
 }
