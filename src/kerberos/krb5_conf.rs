@@ -16,8 +16,7 @@ use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::name::Realm;
 
 /// Strongest first among those that every Windows KDC knows; RFC 8009 for newer ones.
-const ENCTYPES: &str =
-    "aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96 aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128";
+const ENCTYPES: &str = "aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96 aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128";
 
 /// Backstop for libkrb5 1.22 and later, which would otherwise wait for the relay without end.
 const BEYOND_RELAY: Duration = Duration::from_secs(2);
@@ -215,9 +214,9 @@ mod tests {
             queue: 1024,
             acquire_timeout: Duration::from_secs(5),
             kdc_timeout: Duration::from_secs(2),
-            soft_age: Duration::from_secs(900),
-            max_ride_through: Duration::from_secs(14_400),
-            clock_skew: Duration::from_secs(300),
+            soft_age: Duration::from_mins(15),
+            max_ride_through: Duration::from_hours(4),
+            clock_skew: Duration::from_mins(5),
             cache_bytes: 1 << 28,
             denied_groups: Vec::new(),
             denied_accounts: Vec::new(),

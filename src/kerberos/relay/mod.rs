@@ -71,12 +71,7 @@ struct Limits {
 impl Default for Limits {
     /// Every acquisition worker has one connection at a time, and libkrb5 sends its request at once.
     fn default() -> Self {
-        Self {
-            uid: rustix::process::geteuid().as_raw(),
-            connections: 256,
-            rate: 2000,
-            patience: Duration::from_secs(2),
-        }
+        Self { uid: rustix::process::geteuid().as_raw(), connections: 256, rate: 2000, patience: Duration::from_secs(2) }
     }
 }
 
@@ -93,11 +88,7 @@ pub struct RelayConfig {
 
 impl From<&KerberosConfig> for RelayConfig {
     fn from(config: &KerberosConfig) -> Self {
-        Self {
-            realms: config.realms.clone(),
-            kdc_timeout: config.kdc_timeout,
-            exchange_timeout: config.acquire_timeout,
-        }
+        Self { realms: config.realms.clone(), kdc_timeout: config.kdc_timeout, exchange_timeout: config.acquire_timeout }
     }
 }
 

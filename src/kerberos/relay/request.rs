@@ -76,10 +76,8 @@ impl KdcRequest {
     /// Reads one whole KDC-REQ; anything else is an error.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, DerError> {
         let exchange = if bytes.first() == Some(&AS_REQ) { Exchange::As } else { Exchange::Tgs };
-        let mut request = Reader::new(der::only(
-            der::only(bytes, if exchange == Exchange::As { AS_REQ } else { TGS_REQ })?,
-            tag::SEQUENCE,
-        )?);
+        let mut request =
+            Reader::new(der::only(der::only(bytes, if exchange == Exchange::As { AS_REQ } else { TGS_REQ })?, tag::SEQUENCE)?);
         let version = der::integer(request.explicit(1, tag::INTEGER)?)?;
         let kind = der::integer(request.explicit(2, tag::INTEGER)?)?;
         if version != 5 || kind != if exchange == Exchange::As { 10 } else { 12 } {
@@ -107,7 +105,7 @@ impl KdcRequest {
             Exchange::As => cname.map(|name| Subject { name, realm: realm.clone() }),
             Exchange::Tgs => user,
         };
-        Ok(Self { exchange, sname, subject, evidence, realm })
+        Ok(Self { exchange, realm, sname, subject, evidence })
     }
 }
 

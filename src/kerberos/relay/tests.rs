@@ -80,7 +80,7 @@ impl FakeKdc {
             let port = socket.local_addr().unwrap().port();
             tasks.spawn(async move {
                 let _held = socket;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
             return Self { port, streams, datagrams, _tasks: tasks };
         }
@@ -191,7 +191,7 @@ impl Running {
     }
 }
 
-fn sought<'a>(whom: Whom<'a>, since: Instant) -> Sought<'a> {
+fn sought(whom: Whom<'_>, since: Instant) -> Sought<'_> {
     Sought { whom, spn: None, since, code: None }
 }
 

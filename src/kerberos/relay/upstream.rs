@@ -183,7 +183,8 @@ impl RealmKdcs {
             Some(old) => match timeout(patience, lookup).await {
                 Ok(Ok(found)) => found,
                 failed => {
-                    let trouble = failed.map_or_else(|_| "no answer in time".to_owned(), |lookup| lookup.err().unwrap_or_default());
+                    let trouble =
+                        failed.map_or_else(|_| "no answer in time".to_owned(), |lookup| lookup.err().unwrap_or_default());
                     tracing::warn!(realm = %self.realm, %trouble, "KDCs cannot be looked up; the last known ones are used");
                     old.until = Some(Instant::now() + FIRST_REST);
                     return Ok(old.kdcs.clone());
