@@ -16,9 +16,11 @@ use crate::kerberos::name::Realm;
 
 /// A realm has no more KDCs than this for us, whatever DNS says.
 const MAX_KDCS: usize = 32;
+/// And this many SRV records are looked at.
+const MAX_RECORDS: usize = 256;
 /// An answer of DNS is asked for again neither more often nor more seldom than this.
 const MIN_TTL: Duration = Duration::from_secs(10);
-const MAX_TTL: Duration = Duration::from_secs(3600);
+const MAX_TTL: Duration = Duration::from_hours(1);
 
 /// One KDC at one address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,6 +154,7 @@ struct Service {
 /// root (`.`) means that the service is not offered.
 fn in_order(mut records: Vec<Service>, mut random_below: impl FnMut(u32) -> u32) -> Vec<KdcAddress> {
     records.retain(|record| !record.target.host.is_empty());
+    records.truncate(MAX_RECORDS);
     // Weight 0 first, so that such a record is drawn only by the lowest number.
     records.sort_by_key(|record| (record.priority, record.weight));
     let mut ordered = Vec::with_capacity(records.len());

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! libkrb5 uses TCP (`udp_preference_limit = 1`). On the UDP port of the same number every KDC request is answered with
-//! KDC_ERR_SVC_UNAVAILABLE at once: libkrb5 tries UDP after TCP failed, and must neither wait there nor have its request passed on
+//! an error at once: libkrb5 tries UDP after TCP failed, and must neither wait there nor have its request passed on
 //! a second time.
 
 mod error;
@@ -38,7 +38,7 @@ use tokio::time::timeout;
 use crate::failure::Cause;
 use crate::kerberos::config::{KdcSource, KerberosConfig};
 use crate::kerberos::name::Realm;
-use error::{PREAUTH_REQUIRED, SERVICE_UNAVAILABLE, WRONG_REALM};
+use error::{PREAUTH_REQUIRED, WRONG_REALM};
 use locate::Locator;
 use request::KdcRequest;
 use upstream::{Answered, Content, Unanswered, Upstream};
@@ -50,16 +50,30 @@ pub use transport::AttemptError;
 
 /// No request is larger: its tickets are bounded as replies are, and an S4U2Proxy request carries two.
 const MAX_REQUEST: usize = 64 * 1024;
-/// libkrb5 sends its request at once.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections at a time. Every acquisition worker has one.
-const MAX_CONNECTIONS: usize = 256;
-/// Requests a second, and how many may come at once.
-const RATE: u32 = 2000;
 /// After a failure to accept: descriptors are short, and others need time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A free TCP port whose UDP twin is taken is given up; this often.
 const BIND_ATTEMPTS: usize = 64;
+
+/// What a local user can take up of the relay.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Whose connections are served.
+    uid: u32,
+    /// Connections at a time.
+    connections: usize,
+    /// Requests a second, and how many may come at once.
+    rate: u32,
+    /// For sending the whole request, and for taking the answer.
+    patience: Duration,
+}
+
+impl Default for Limits {
+    /// Every acquisition worker has one connection at a time, and libkrb5 sends its request at once.
+    fn default() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), connections: 256, rate: 2000, patience: Duration::from_secs(2) }
+    }
+}
 
 /// What the relay needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,13 +139,14 @@ impl BoundRelay {
     /// Serves until `shutdown` completes; exchanges under way are then dropped. Needs a tokio runtime that runs while worker
     /// threads wait in libkrb5.
     pub async fn serve(self, config: RelayConfig, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
-        self.serve_with(config, Locator::system(), shutdown).await
+        self.serve_with(config, Locator::system(), Limits::default(), shutdown).await
     }
 
     async fn serve_with(
         self,
         config: RelayConfig,
         locator: Locator,
+        limits: Limits,
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         let tcp = TcpListener::from_std(self.tcp)?;
@@ -141,7 +156,8 @@ impl BoundRelay {
             upstream: Upstream::new(config.realms, locator, timeouts, self.observer.clone()),
             observer: self.observer,
             local: SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port),
-            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            limits,
         });
         tokio::select! {
             () = server.accept(&tcp) => {}
@@ -157,11 +173,12 @@ struct Server {
     observer: RelayObserver,
     local: SocketAddrV4,
     connections: Arc<Semaphore>,
+    limits: Limits,
 }
 
 impl Server {
     async fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        let mut bucket = Bucket::new(RATE);
+        let mut bucket = Bucket::new(self.limits.rate);
         // Dropped with this future: no connection outlives the relay.
         let mut tasks = JoinSet::new();
         loop {
@@ -195,8 +212,8 @@ impl Server {
 
     fn is_ours(&self, peer: SocketAddr) -> bool {
         let SocketAddr::V4(peer) = peer else { return false };
-        match peer::is_ours(peer, self.local) {
-            Ok(ours) => ours,
+        match peer::owner(peer, self.local) {
+            Ok(owner) => owner == Some(self.limits.uid),
             Err(error) => {
                 tracing::warn!(%error, "whose connection this is cannot be found out: refused");
                 false
@@ -207,7 +224,7 @@ impl Server {
     /// One request, one answer.
     async fn serve_connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let message = match timeout(REQUEST_TIMEOUT, read_request(&mut stream)).await {
+        let message = match timeout(self.limits.patience, read_request(&mut stream)).await {
             Ok(Ok(message)) => message,
             failed => {
                 count(&self.observer.counters().malformed);
@@ -219,20 +236,19 @@ impl Server {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let answer = transport::framed(&self.answer(request, &message).await);
-        timeout(REQUEST_TIMEOUT, stream.write_all(&answer)).await??;
+        timeout(self.limits.patience, stream.write_all(&answer)).await??;
         stream.shutdown().await
     }
 
-    async fn answer(&self, request: KdcRequest, message: &[u8]) -> Vec<u8> {
+    async fn answer(&self, mut request: KdcRequest, message: &[u8]) -> Vec<u8> {
         let started = Instant::now();
-        let mut request = request;
         if request.subject.is_none() {
             request.subject = request.evidence.and_then(|evidence| self.observer.whose(&evidence));
         }
         if !self.upstream.lists(&request.realm) {
             let words = format!("the realm {} is not listed", request.realm.escape_default());
             self.unlisted(&request, None, request.realm.clone(), started);
-            return error::answer(&request, SERVICE_UNAVAILABLE, &words);
+            return error::answer(&request, &words);
         }
         count(&self.observer.counters().served);
         match self.upstream.exchange(&request.realm, request.exchange, message).await {
@@ -243,16 +259,15 @@ impl Server {
             Err(Unanswered { attempts, trouble }) => {
                 let words = format!("no KDC of the realm {} answered", request.realm.escape_default());
                 let tried: Vec<String> = attempts.iter().map(|(kdc, reason)| format!("{kdc}: {reason}")).collect();
-                let trouble_text = trouble.as_deref().unwrap_or_default();
                 tracing::warn!(
                     cause = Cause::KdcUnreachable.code(),
                     realm = %request.realm,
                     tried = %tried.join("; "),
-                    trouble = trouble_text,
+                    trouble = trouble.as_deref(),
                     "no KDC answered"
                 );
                 self.failed(&request, None, Outcome::Unanswered { attempts, trouble }, started);
-                error::answer(&request, SERVICE_UNAVAILABLE, &words)
+                error::answer(&request, &words)
             }
         }
     }
@@ -261,9 +276,8 @@ impl Server {
     fn note(&self, request: &KdcRequest, answered: &Answered, started: Instant) {
         match &answered.content {
             Content::Reply(Some(ticket)) => {
-                match &ticket.granting_realm {
-                    Some(realm) if !self.upstream.lists(realm) => self.unlisted(request, Some(answered), realm.clone(), started),
-                    _ => {}
+                if let Some(realm) = ticket.granting_realm.as_ref().filter(|realm| !self.upstream.lists(realm)) {
+                    self.unlisted(request, Some(answered), realm.clone(), started);
                 }
                 if let Some(subject) = request.subject.clone().filter(|_| request.exchange == Exchange::Tgs) {
                     self.observer.issued(ticket.digest, subject);
@@ -316,7 +330,7 @@ impl Server {
 
     /// See the module's documentation. Nothing but this process's own TCP is ever passed on.
     async fn refuse_datagrams(&self, socket: &UdpSocket) {
-        let mut bucket = Bucket::new(RATE);
+        let mut bucket = Bucket::new(self.limits.rate);
         let mut buffer = vec![0; MAX_REQUEST];
         loop {
             match socket.recv_from(&mut buffer).await {
@@ -325,7 +339,7 @@ impl Server {
                     if let Ok(request) = KdcRequest::parse(datagram)
                         && bucket.take()
                     {
-                        let answer = error::answer(&request, SERVICE_UNAVAILABLE, "this KDC relay serves TCP only");
+                        let answer = error::answer(&request, "this KDC relay serves TCP only");
                         // A client that is gone needs no answer.
                         let _ = socket.try_send_to(&answer, client);
                     }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kerberos::name::{PrincipalName, Spn};
-use crate::kerberos::relay::error::SERVICE_UNAVAILABLE;
+use crate::kerberos::relay::error::GENERIC;
 use crate::kerberos::relay::locate::Kdc;
 use crate::kerberos::relay::request::{Exchange, Subject, TicketDigest};
 use crate::kerberos::relay::transport::AttemptError;
@@ -85,7 +85,7 @@ impl Outcome {
     const fn code(&self) -> Option<i32> {
         match self {
             Self::Error { code, .. } => Some(*code),
-            Self::Unanswered { .. } => Some(SERVICE_UNAVAILABLE),
+            Self::Unanswered { .. } => Some(GENERIC),
             Self::UnlistedRealm(_) => None,
         }
     }

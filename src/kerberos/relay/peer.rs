@@ -17,13 +17,12 @@ const IPPROTO_TCP: u8 = 6;
 /// Length of `nlmsghdr` and `inet_diag_req_v2`.
 const REQUEST_LENGTH: u32 = 72;
 
-/// Whether the connection's other end, `peer`, is a live socket of our own effective user.
-pub(super) fn is_ours(peer: SocketAddrV4, local: SocketAddrV4) -> io::Result<bool> {
-    let owner = match ask_kernel(peer, local) {
-        Ok(owner) => owner,
-        Err(_) => find_in_table(&std::fs::read("/proc/self/net/tcp")?, peer, local),
-    };
-    Ok(owner == Some(rustix::process::geteuid().as_raw()))
+/// The user who holds the connection's other end, `peer`; `None` if there is no such live socket.
+pub(super) fn owner(peer: SocketAddrV4, local: SocketAddrV4) -> io::Result<Option<u32>> {
+    match ask_kernel(peer, local) {
+        Ok(owner) => Ok(owner),
+        Err(_) => Ok(find_in_table(&std::fs::read("/proc/self/net/tcp")?, peer, local)),
+    }
 }
 
 /// `sock_diag(7)`: owner of the TCP socket bound to `peer` and connected to `local`.
@@ -107,22 +106,22 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_our_own_user_is_ours_by_either_source() {
+    fn a_connection_of_our_own_is_found_by_either_source() {
         let (_listener, _client, peer, local) = connection();
         let uid = rustix::process::geteuid().as_raw();
-        assert!(is_ours(peer, local).unwrap());
+        assert_eq!(ask_kernel(peer, local).unwrap(), Some(uid));
         assert_eq!(find_in_table(&std::fs::read("/proc/self/net/tcp").unwrap(), peer, local), Some(uid));
     }
 
     #[test]
-    fn an_address_pair_without_a_connection_is_not_ours() {
+    fn an_address_pair_without_a_connection_has_no_owner() {
         let (listener, client, peer, local) = connection();
         let table = std::fs::read("/proc/self/net/tcp").unwrap();
         let stranger = SocketAddrV4::new(*peer.ip(), peer.port() ^ 1);
-        assert!(!is_ours(stranger, local).unwrap());
+        assert_eq!(owner(stranger, local).unwrap(), None);
         assert_eq!(find_in_table(&table, stranger, local), None);
         // The listener itself is a socket on `local`, but not one connected to anything.
-        assert!(!is_ours(local, stranger).unwrap());
+        assert_eq!(owner(local, stranger).unwrap(), None);
         drop((listener, client));
     }
 

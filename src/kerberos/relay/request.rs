@@ -105,7 +105,7 @@ impl KdcRequest {
             Exchange::As => cname.map(|name| Subject { name, realm: realm.clone() }),
             Exchange::Tgs => user,
         };
-        Ok(Self { exchange, sname, subject, evidence, realm })
+        Ok(Self { exchange, realm, sname, subject, evidence })
     }
 }
 

@@ -1,1 +1,468 @@
+use std::sync::atomic::AtomicUsize;
 
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::request::tests::{Ask, principal, reply, ticket};
+use super::*;
+use crate::der::{self, tag};
+use crate::kerberos::asn1::{write_explicit, write_explicit_integer, write_principal_name};
+use crate::kerberos::config::KdcAddress;
+use crate::kerberos::krb_error::KrbError;
+use crate::kerberos::name::{PrincipalName, Spn, name_type};
+
+/// A KDC's error, with Windows' status inside if there is one.
+pub(super) fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {
+    let mut fields = Vec::new();
+    write_explicit_integer(&mut fields, 0, 5);
+    write_explicit_integer(&mut fields, 1, 30);
+    write_explicit(&mut fields, 4, tag::GENERALIZED_TIME, b"20200101000000Z");
+    write_explicit_integer(&mut fields, 5, 0);
+    write_explicit_integer(&mut fields, 6, i64::from(code));
+    if let Some(realm) = client_realm {
+        write_explicit(&mut fields, 7, tag::GENERAL_STRING, realm.as_bytes());
+    }
+    write_explicit(&mut fields, 9, tag::GENERAL_STRING, b"CORP.EXAMPLE");
+    let mut sname = Vec::new();
+    write_principal_name(&mut sname, &principal(2, &["krbtgt", "CORP.EXAMPLE"]));
+    der::write(&mut fields, tag::context(10), &sname);
+    if let Some(status) = ntstatus {
+        let mut data = Vec::new();
+        write_explicit_integer(&mut data, 1, 3);
+        write_explicit(&mut data, 2, tag::OCTET_STRING, &[&status.to_le_bytes()[..], &[0; 4], &[1, 0, 0, 0]].concat());
+        let mut sequence = Vec::new();
+        der::write(&mut sequence, tag::SEQUENCE, &data);
+        write_explicit(&mut fields, 12, tag::OCTET_STRING, &sequence);
+    }
+    let mut sequence = Vec::new();
+    der::write(&mut sequence, tag::SEQUENCE, &fields);
+    let mut message = Vec::new();
+    der::write(&mut message, tag::application(30), &sequence);
+    message
+}
+
+fn tgt_reply() -> Vec<u8> {
+    reply(Exchange::As, &ticket(&["krbtgt", "CORP.EXAMPLE"], b"tgt"))
+}
+
+/// What a fake KDC does with a request.
+#[derive(Clone, Debug)]
+enum Does {
+    /// Takes it and says nothing.
+    Silent,
+    /// The connection is refused.
+    Refuses,
+    /// The same answer to everything.
+    Answers(Vec<u8>),
+    /// These bytes by TCP, unframed, then the end; nothing by UDP.
+    Raw(Vec<u8>),
+    /// These datagrams by UDP, this answer by TCP.
+    Datagrams(Vec<Vec<u8>>, Vec<u8>),
+    /// Every request takes the next answer.
+    Script(Vec<Vec<u8>>),
+}
+
+struct FakeKdc {
+    port: u16,
+    streams: Arc<AtomicUsize>,
+    datagrams: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl FakeKdc {
+    fn start(does: Does) -> Self {
+        let (streams, datagrams) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = JoinSet::new();
+        if matches!(does, Does::Refuses) {
+            // Bound and not listening: the port is ours and refuses.
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+            let port = socket.local_addr().unwrap().port();
+            tasks.spawn(async move {
+                let _held = socket;
+                std::future::pending::<()>().await;
+            });
+            return Self { port, streams, datagrams, _tasks: tasks };
+        }
+        let BoundRelay { tcp, udp, port, .. } = Relay::bind().unwrap();
+        let (tcp, udp) = (TcpListener::from_std(tcp).unwrap(), UdpSocket::from_std(udp).unwrap());
+        tasks.spawn(by_udp(udp, does.clone(), datagrams.clone()));
+        tasks.spawn(by_tcp(tcp, does, streams.clone()));
+        Self { port, streams, datagrams, _tasks: tasks }
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.streams.load(Ordering::Relaxed), self.datagrams.load(Ordering::Relaxed))
+    }
+}
+
+async fn by_udp(socket: UdpSocket, does: Does, count: Arc<AtomicUsize>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let (_, client) = socket.recv_from(&mut buffer).await.unwrap();
+        count.fetch_add(1, Ordering::Relaxed);
+        match &does {
+            Does::Answers(bytes) => drop(socket.send_to(bytes, client).await.unwrap()),
+            Does::Datagrams(all, _) => {
+                // A stranger answers first, from another port.
+                let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                stranger.send_to(&krb_error(6, None, None), client).await.unwrap();
+                for datagram in all {
+                    socket.send_to(datagram, client).await.unwrap();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn by_tcp(listener: TcpListener, does: Does, count: Arc<AtomicUsize>) {
+    let mut held = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let length = stream.read_u32().await.unwrap();
+        stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        let answer = match &does {
+            Does::Answers(bytes) | Does::Datagrams(_, bytes) => transport::framed(bytes),
+            Does::Script(answers) => transport::framed(&answers[number]),
+            Does::Raw(bytes) => bytes.clone(),
+            Does::Silent | Does::Refuses => {
+                held.push(stream);
+                continue;
+            }
+        };
+        stream.write_all(&answer).await.unwrap();
+    }
+}
+
+struct Running {
+    port: u16,
+    observer: RelayObserver,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+const KDC_TIMEOUT: Duration = Duration::from_millis(200);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Far more than anything here takes, far less than libkrb5's patience.
+const SOON: Duration = Duration::from_secs(5);
+
+fn start(kdcs: &[&FakeKdc], limits: Limits) -> Running {
+    let list = kdcs.iter().map(|kdc| KdcAddress { host: "127.0.0.1".into(), port: kdc.port }).collect();
+    let bound = Relay::bind().unwrap();
+    let (port, observer) = (bound.port(), bound.observer());
+    let config = RelayConfig {
+        realms: BTreeMap::from([(Realm::parse("CORP.EXAMPLE").unwrap(), KdcSource::List(list))]),
+        kdc_timeout: KDC_TIMEOUT,
+        exchange_timeout: EXCHANGE_TIMEOUT,
+    };
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(bound.serve_with(config, Locator::system(), limits, async {
+        let _ = stopped.await;
+    }));
+    Running { port, observer, stop, task }
+}
+
+fn relay(kdcs: &[&FakeKdc]) -> Running {
+    start(kdcs, Limits::default())
+}
+
+impl Running {
+    /// What comes back for these bytes, as they are on the wire; empty if the relay closes.
+    async fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        // The relay may close before it has read everything.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let _ = timeout(SOON, stream.read_to_end(&mut answer)).await.expect("the relay answers or closes");
+        answer
+    }
+
+    async fn ask(&self, ask: &Ask) -> Vec<u8> {
+        let answer = self.raw(&transport::framed(&ask.encode())).await;
+        let (length, message) = answer.split_first_chunk::<4>().expect("an answer");
+        assert_eq!(u32::from_be_bytes(*length) as usize, message.len());
+        message.to_vec()
+    }
+
+    async fn ask_for_error(&self, ask: &Ask) -> KrbError {
+        KrbError::parse(&self.ask(ask).await).unwrap()
+    }
+}
+
+fn sought(whom: Whom<'_>, since: Instant) -> Sought<'_> {
+    Sought { whom, spn: None, since, code: None }
+}
+
+fn user(name: &str) -> PrincipalName {
+    principal(name_type::PRINCIPAL, &[name])
+}
+
+#[tokio::test]
+async fn a_reply_is_passed_on_as_it_came() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let relay = relay(&[&kdc]);
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
+    assert_eq!(kdc.counts(), (0, 1), "a small AS-REQ goes by UDP");
+    let numbers = relay.observer.kdcs();
+    assert_eq!((numbers[0].requests, numbers[0].failures, numbers[0].kdc.address.port()), (1, 0, kdc.port));
+    assert_eq!(relay.observer.numbers().served, 1);
+}
+
+#[tokio::test]
+async fn tgs_requests_and_large_as_requests_go_by_tcp() {
+    let kdc = FakeKdc::start(Does::Script(vec![reply(Exchange::Tgs, &ticket(&["svc-bridge"], b"")), tgt_reply()]));
+    let relay = relay(&[&kdc]);
+    relay.ask(&Ask::s4u2self("alice")).await;
+    relay.ask(&Ask { padding: 2000, ..Ask::tgt() }).await;
+    assert_eq!(kdc.counts(), (2, 0));
+}
+
+#[tokio::test]
+async fn a_reply_too_big_for_a_datagram_is_fetched_by_tcp() {
+    let kdc = FakeKdc::start(Does::Datagrams(vec![krb_error(52, None, None)], tgt_reply()));
+    let relay = relay(&[&kdc]);
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
+    assert_eq!(kdc.counts(), (1, 1));
+}
+
+#[tokio::test]
+async fn datagrams_of_strangers_and_datagrams_that_are_no_reply_are_ignored() {
+    let tgs_reply = reply(Exchange::Tgs, &ticket(&["svc-bridge"], b""));
+    let garbage = vec![vec![], b"garbage".to_vec(), tgs_reply, tgt_reply()];
+    let kdc = FakeKdc::start(Does::Datagrams(garbage, krb_error(60, None, None)));
+    let relay = relay(&[&kdc]);
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
+    assert_eq!(kdc.counts(), (0, 1));
+}
+
+#[tokio::test]
+async fn a_silent_kdc_costs_its_timeout_once_and_the_next_one_answers() {
+    let (silent, good) = (FakeKdc::start(Does::Silent), FakeKdc::start(Does::Answers(tgt_reply())));
+    let relay = relay(&[&silent, &good]);
+    let started = Instant::now();
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
+    assert!(started.elapsed() >= KDC_TIMEOUT, "{:?}", started.elapsed());
+    assert_eq!(silent.counts(), (1, 1));
+    // It rests now.
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
+    assert_eq!(silent.counts(), (1, 1));
+}
+
+#[tokio::test]
+async fn every_way_not_to_answer_leads_to_the_next_kdc() {
+    let oversize = (u32::try_from(transport::MAX_REPLY).unwrap() + 1).to_be_bytes().to_vec();
+    let not_a_reply = transport::framed(&Ask::tgt().encode());
+    let cut_short = transport::framed(&tgt_reply())[..20].to_vec();
+    let cases = [
+        (Does::Refuses, AttemptError::Refused),
+        (Does::Raw(Vec::new()), AttemptError::Closed),
+        (Does::Raw(cut_short), AttemptError::Closed),
+        (Does::Raw(oversize), AttemptError::NotAReply),
+        (Does::Raw(vec![0xFF; 4]), AttemptError::NotAReply),
+        (Does::Raw(not_a_reply), AttemptError::NotAReply),
+        (Does::Answers(krb_error(29, None, None)), AttemptError::ServiceUnavailable),
+    ];
+    let answer = reply(Exchange::Tgs, &ticket(&["svc-bridge"], b""));
+    for (does, expected) in cases {
+        let (bad, good) = (FakeKdc::start(does), FakeKdc::start(Does::Answers(answer.clone())));
+        let both = relay(&[&bad, &good]);
+        assert_eq!(both.ask(&Ask::s4u2self("alice")).await, answer);
+        let alone = relay(&[&bad]);
+        let since = Instant::now();
+        assert_eq!(alone.ask_for_error(&Ask::s4u2self("alice")).await.code, error::GENERIC);
+        let report = alone.observer.report(&sought(Whom::User(&user("alice"), None), since)).unwrap();
+        let Outcome::Unanswered { attempts, trouble: None } = report.outcome else { panic!("{report:?}") };
+        assert_eq!(attempts.iter().map(|(_, reason)| *reason).collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[tokio::test]
+async fn where_every_kdc_is_silent_the_relay_answers_at_the_deadline() {
+    let silent: Vec<FakeKdc> = (0..6).map(|_| FakeKdc::start(Does::Silent)).collect();
+    let relay = relay(&silent.iter().collect::<Vec<_>>());
+    let started = Instant::now();
+    let error = relay.ask_for_error(&Ask::s4u2self("alice")).await;
+    assert!(started.elapsed() >= EXCHANGE_TIMEOUT && started.elapsed() < SOON, "{:?}", started.elapsed());
+    assert_eq!(error.code, error::GENERIC, "an error that libkrb5 takes for final");
+    assert!(error.text.unwrap().contains("CORP.EXAMPLE"));
+    let report = relay.observer.report(&sought(Whom::User(&user("alice"), None), started)).unwrap();
+    let Outcome::Unanswered { attempts, .. } = report.outcome else { panic!("{report:?}") };
+    assert_eq!(attempts.len(), 3, "the third KDC gets what is left of the time");
+    assert!(attempts.iter().all(|(_, reason)| *reason == AttemptError::TimedOut));
+}
+
+#[tokio::test]
+async fn a_realm_that_is_not_listed_is_named_and_no_kdc_is_asked() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let relay = relay(&[&kdc]);
+    let since = Instant::now();
+    let error = relay.ask_for_error(&Ask { realm: "EVIL.EXAMPLE".into(), ..Ask::s4u2self("alice") }).await;
+    assert!(error.text.unwrap().contains("EVIL.EXAMPLE"));
+    let report = relay.observer.report(&sought(Whom::User(&user("alice"), None), since)).unwrap();
+    assert_eq!(report.outcome, Outcome::UnlistedRealm("EVIL.EXAMPLE".into()));
+    assert_eq!((kdc.counts(), relay.observer.numbers().unlisted), ((0, 0), 1));
+}
+
+#[tokio::test]
+async fn a_referral_to_a_realm_that_is_not_listed_is_reported() {
+    let referral = reply(Exchange::Tgs, &ticket(&["krbtgt", "USERS.EXAMPLE"], b""));
+    let wrong_realm = krb_error(68, Some("USERS.EXAMPLE"), None);
+    for (ask, answer) in [(Ask::s4u2self("alice"), referral), (Ask { cname: Some(user("alice")), ..Ask::tgt() }, wrong_realm)] {
+        let kdc = FakeKdc::start(Does::Answers(answer.clone()));
+        let relay = relay(&[&kdc]);
+        let since = Instant::now();
+        assert_eq!(relay.ask(&ask).await, answer, "libkrb5 still sees the KDC's own answer");
+        let report = relay.observer.report(&sought(Whom::User(&user("alice"), None), since)).unwrap();
+        assert_eq!(report.outcome, Outcome::UnlistedRealm("USERS.EXAMPLE".into()));
+    }
+}
+
+#[tokio::test]
+async fn the_usual_errors_on_the_way_are_no_failures() {
+    for error in [krb_error(25, None, None), krb_error(68, Some("CORP.EXAMPLE"), None)] {
+        let kdc = FakeKdc::start(Does::Answers(error.clone()));
+        let relay = relay(&[&kdc]);
+        let since = Instant::now();
+        assert_eq!(relay.ask(&Ask::tgt()).await, error);
+        assert_eq!(relay.observer.report(&sought(Whom::OurAccount(&user("svc-bridge")), since)), None);
+    }
+}
+
+#[tokio::test]
+async fn an_s4u2proxy_error_finds_its_user_by_the_evidence_ticket() {
+    let evidence = ticket(&["svc-bridge"], b"sealed for alice");
+    let refusal = krb_error(13, None, Some(0xC000_006E));
+    let kdc = FakeKdc::start(Does::Script(vec![reply(Exchange::Tgs, &evidence), refusal.clone()]));
+    let relay = relay(&[&kdc]);
+    let since = Instant::now();
+    relay.ask(&Ask::s4u2self("alice")).await;
+    assert_eq!(relay.ask(&Ask::s4u2proxy(&evidence, "mbx1.corp.example")).await, refusal);
+
+    let (alice, bob) = (user("alice"), user("bob"));
+    let (ours, theirs) = (Spn::parse("HTTP/mbx1.corp.example").unwrap(), Spn::parse("HTTP/mbx2.corp.example").unwrap());
+    let for_alice = Sought { spn: Some(&ours), code: Some(13), ..sought(Whom::User(&alice, Some("CORP.EXAMPLE")), since) };
+    let report = relay.observer.report(&for_alice).unwrap();
+    assert!(report.proxy && report.kdc.is_some_and(|found| found.address.port() == kdc.port));
+    let Outcome::Error { code, ntstatus, skew, .. } = report.outcome else { panic!() };
+    assert_eq!((code, ntstatus), (13, Some(0xC000_006E)));
+    assert!(skew < -86_400, "the fake KDC lives in 2020");
+
+    let others = [
+        Sought { whom: Whom::User(&bob, None), ..for_alice },
+        Sought { whom: Whom::User(&alice, Some("USERS.EXAMPLE")), ..for_alice },
+        Sought { whom: Whom::OurAccount(&alice), ..for_alice },
+        Sought { spn: Some(&theirs), ..for_alice },
+        Sought { code: Some(7), ..for_alice },
+        Sought { since: Instant::now(), ..for_alice },
+    ];
+    for other in others {
+        assert_eq!(relay.observer.report(&other), None, "{other:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tgs_error_on_nobodys_behalf_is_our_accounts() {
+    let kdc = FakeKdc::start(Does::Answers(krb_error(7, None, None)));
+    let relay = relay(&[&kdc]);
+    let (since, ours) = (Instant::now(), user("svc-bridge"));
+    relay.ask(&Ask::new(Exchange::Tgs, &["krbtgt", "USERS.EXAMPLE"])).await;
+    assert!(relay.observer.report(&sought(Whom::OurAccount(&ours), since)).is_some());
+    assert_eq!(relay.observer.report(&sought(Whom::User(&ours, None), since)), None);
+}
+
+#[tokio::test]
+async fn malformed_requests_are_closed_without_an_answer() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let relay = relay(&[&kdc]);
+    let oversize = (u32::try_from(MAX_REQUEST).unwrap() + 1).to_be_bytes().to_vec();
+    let bad = [transport::framed(b"garbage"), transport::framed(b""), transport::framed(&tgt_reply()), oversize, vec![0xFF; 64]];
+    for bytes in &bad {
+        assert_eq!(relay.raw(bytes).await, b"");
+    }
+    assert_eq!((kdc.counts(), relay.observer.numbers().malformed), ((0, 0), bad.len() as u64));
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply(), "and the relay goes on");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_request_is_closed() {
+    let kdc = FakeKdc::start(Does::Silent);
+    let relay = start(&[&kdc], Limits { patience: Duration::from_millis(50), ..Limits::default() });
+    assert_eq!(relay.raw(&[0, 0, 1]).await, b"");
+    assert_eq!(relay.raw(&transport::framed(&Ask::tgt().encode())[..30]).await, b"");
+    assert_eq!((kdc.counts(), relay.observer.numbers().malformed), ((0, 0), 2));
+}
+
+#[tokio::test]
+async fn a_connection_of_another_user_is_closed_before_anything_is_read() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let somebody_else = rustix::process::geteuid().as_raw() ^ 1;
+    let relay = start(&[&kdc], Limits { uid: somebody_else, ..Limits::default() });
+    assert_eq!(relay.raw(&transport::framed(&Ask::tgt().encode())).await, b"");
+    assert_eq!((kdc.counts(), relay.observer.numbers().foreign), ((0, 0), 1));
+}
+
+#[tokio::test]
+async fn more_connections_and_requests_than_allowed_are_closed() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    for limits in [Limits { connections: 0, ..Limits::default() }, Limits { rate: 0, ..Limits::default() }] {
+        let relay = start(&[&kdc], limits);
+        assert_eq!(relay.raw(&transport::framed(&Ask::tgt().encode())).await, b"");
+        assert_eq!(relay.observer.numbers().limited, 1);
+    }
+    assert_eq!(kdc.counts(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_datagram_is_answered_with_a_final_error_and_never_passed_on() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let relay = relay(&[&kdc]);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect((Ipv4Addr::LOCALHOST, relay.port)).await.unwrap();
+    client.send(b"garbage").await.unwrap();
+    client.send(&Ask::tgt().encode()).await.unwrap();
+    let mut buffer = [0; 4096];
+    let length = timeout(SOON, client.recv(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(KrbError::parse(&buffer[..length]).unwrap().code, error::GENERIC);
+    assert_eq!(kdc.counts(), (0, 0));
+}
+
+#[tokio::test]
+async fn exchanges_under_way_end_with_the_relay() {
+    let kdc = FakeKdc::start(Does::Silent);
+    let relay = relay(&[&kdc]);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, relay.port)).await.unwrap();
+    stream.write_all(&transport::framed(&Ask::s4u2self("alice").encode())).await.unwrap();
+    relay.stop.send(()).unwrap();
+    timeout(SOON, relay.task).await.unwrap().unwrap().unwrap();
+    let mut rest = Vec::new();
+    let _ = timeout(SOON, stream.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"");
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, relay.port)).await.is_err());
+}
+
+/// The worker threads' way: blocking sockets outside the runtime, connected before the relay serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn plain_threads_are_served_and_may_connect_before_the_relay_serves() {
+    use std::io::{Read as _, Write as _};
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let bound = Relay::bind().unwrap();
+    let mut early = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, bound.port())).unwrap();
+    early.write_all(&transport::framed(&Ask::tgt().encode())).unwrap();
+    let source = KdcSource::List(vec![KdcAddress { host: "127.0.0.1".into(), port: kdc.port }]);
+    let config = RelayConfig {
+        realms: BTreeMap::from([(Realm::parse("CORP.EXAMPLE").unwrap(), source)]),
+        kdc_timeout: KDC_TIMEOUT,
+        exchange_timeout: EXCHANGE_TIMEOUT,
+    };
+    tokio::spawn(bound.serve(config, std::future::pending()));
+    let worker = std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        early.set_read_timeout(Some(SOON)).unwrap();
+        early.read_to_end(&mut answer).unwrap();
+        answer
+    });
+    let answer = tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
+    assert_eq!(answer, transport::framed(&tgt_reply()));
+}
