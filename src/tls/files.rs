@@ -8,6 +8,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use thiserror::Error;
 
+use crate::der::tag;
 use crate::tls::KeyFingerprint;
 use crate::tls::certificate::Certificate;
 
@@ -46,27 +47,25 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError
     Ok(bytes)
 }
 
-/// Every certificate of a PEM file, in order; at least one. A device's certificate with its chain: leaf first.
+/// Every certificate of a file, in order, at least one: PEM, or one in DER. A device's certificate with its chain: leaf first.
 pub fn read_certificate_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+    let remedy = "a PEM certificate starts with -----BEGIN CERTIFICATE-----";
     let bytes = read_bounded(path, MAX_CERTIFICATE_FILE)?;
-    certificates(path, &bytes)
-}
-
-/// Every certificate of a PEM text, in order; at least one.
-pub(crate) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, LoadError> {
-    let remedy = "a PEM certificate starts with -----BEGIN CERTIFICATE-----; convert DER with: openssl x509 -inform DER";
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+    if bytes.first() == Some(&tag::SEQUENCE) {
+        return Ok(vec![bytes.into()]);
+    }
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
-        .map_err(|error| LoadError::new(path, format!("is not valid PEM: {error}"), remedy))?;
+        .map_err(|error| LoadError::new(path, format!("is neither a DER certificate nor valid PEM: {error}"), remedy))?;
     if certificates.is_empty() {
-        return Err(LoadError::new(path, "holds no PEM certificate", remedy));
+        return Err(LoadError::new(path, "holds no certificate", remedy));
     }
     Ok(certificates)
 }
 
 /// The key of an issuing CA, from a PEM file with exactly its certificate.
 pub(crate) fn issuing_key(path: &Path) -> Result<KeyFingerprint, LoadError> {
-    let remedy = "name a PEM file that holds exactly the issuing CA's own certificate";
+    let remedy = "name a file that holds exactly the issuing CA's own certificate";
     let chain = read_certificate_chain(path)?;
     let [der] = chain.as_slice() else {
         return Err(LoadError::new(path, format!("holds {} certificates", chain.len()), remedy));

@@ -141,7 +141,7 @@ fn not_a_ca(path: &std::path::Path, why: &str) -> LoadError {
     LoadError::new(
         path,
         format!("is not a usable CA certificate: {why}"),
-        "name the PEM certificate of a CA that issues device certificates",
+        "name the certificate of a CA that issues device certificates",
     )
 }
 

@@ -1,0 +1,269 @@
+//! `Trust::admit`: every acceptance with its refusals.
+
+use kcd_bridge::failure::{Cause, Failure};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, date_time_ymd,
+};
+use rustls_pki_types::CertificateDer;
+
+use crate::pki::{Ca, Device, Files, sid_extension, upn, year};
+
+/// One CA, no revocation, a device changed by `change`.
+fn admit(change: impl FnOnce(&mut CertificateParams)) -> Result<(), Failure> {
+    let ca = Ca::root("Device CA");
+    let device = ca.device(change);
+    Files::trusting(&[&ca]).trust().admit(&device.chain(), year(2026)).map(drop)
+}
+
+fn cause(result: Result<(), Failure>) -> Cause {
+    result.unwrap_err().cause
+}
+
+#[test]
+fn a_certificate_of_a_trusted_ca_is_admitted_with_what_it_says() {
+    let ca = Ca::root("Device CA");
+    let device = ca.device(|_| {});
+    let admitted = Files::trusting(&[&ca]).trust().admit(&device.chain(), year(2026)).unwrap();
+    assert_eq!(admitted.leaf(), &device.der);
+    assert_eq!((admitted.facts().issuer.as_str(), admitted.facts().subject.as_str()), ("CN=Device CA", "CN=alice"));
+    assert_eq!(admitted.facts().serial, "0a");
+    assert!(admitted.valid_at(year(2026)) && !admitted.valid_at(year(2019)) && !admitted.valid_at(year(2091)));
+}
+
+#[test]
+fn a_foreign_certificate_is_refused_even_if_its_ca_has_the_same_name() {
+    let (ours, theirs) = (Ca::root("Device CA"), Ca::root("Device CA"));
+    let trust = Files::trusting(&[&ours]).trust();
+    for foreign in [theirs, Ca::root("Other CA")] {
+        let device = foreign.device(|_| {});
+        assert_eq!(cause(trust.admit(&device.chain(), year(2026)).map(drop)), Cause::UnknownIssuer);
+        let with_its_root = [device.der.clone(), foreign.der.clone()];
+        assert_eq!(cause(trust.admit(&with_its_root, year(2026)).map(drop)), Cause::UnknownIssuer);
+    }
+}
+
+#[test]
+fn a_certificate_is_admitted_within_its_validity_only() {
+    let ca = Ca::root("Device CA");
+    let device = ca.device(|params| {
+        params.not_before = date_time_ymd(2025, 1, 1);
+        params.not_after = date_time_ymd(2027, 1, 1);
+    });
+    let trust = Files::trusting(&[&ca]).trust();
+    assert!(trust.admit(&device.chain(), year(2026)).is_ok());
+    for outside in [2024, 2027] {
+        assert_eq!(cause(trust.admit(&device.chain(), year(outside)).map(drop)), Cause::CertificateExpired);
+    }
+}
+
+#[test]
+fn an_intermediate_is_taken_from_the_device_or_from_the_configuration() {
+    let root = Ca::root("Root");
+    let issuing = root.subordinate("Issuing CA", |_| {});
+    let device = issuing.device(|_| {});
+    let bare = Files::trusting(&[&root]);
+    assert_eq!(cause(bare.trust().admit(&device.chain(), year(2026)).map(drop)), Cause::UnknownIssuer);
+    assert!(bare.trust().admit(&[device.der.clone(), issuing.der.clone()], year(2026)).is_ok());
+    assert!(bare.intermediate(&issuing).trust().admit(&device.chain(), year(2026)).is_ok());
+}
+
+#[test]
+fn an_issuing_ca_may_be_the_anchor_itself() {
+    let issuing = Ca::root("Root").subordinate("Issuing CA", |_| {});
+    let device = issuing.device(|_| {});
+    let direct = Files::trusting(&[&issuing]).trust().admit(&device.chain(), year(2026)).unwrap();
+    let root = Ca::root("Root 2");
+    let through_root = root.subordinate("Issuing CA 2", |_| {});
+    let other = through_root.device(|_| {});
+    let indirect = Files::trusting(&[&root]).intermediate(&through_root).trust().admit(&other.chain(), year(2026)).unwrap();
+    assert_ne!(direct.issuer_key(), indirect.issuer_key());
+}
+
+#[test]
+fn an_issuer_must_be_a_ca_that_may_sign_certificates() {
+    let root = Ca::root("Root");
+    let refuse = |issuing: Ca| {
+        let device = issuing.device(|_| {});
+        cause(Files::trusting(&[&root]).trust().admit(&[device.der, issuing.der], year(2026)).map(drop))
+    };
+    assert_eq!(refuse(root.subordinate("Not a CA", |params| params.is_ca = IsCa::ExplicitNoCa)), Cause::CertificateUnsuitable);
+    let only_crls = root.subordinate("CRLs only", |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    assert_eq!(refuse(only_crls), Cause::CertificateUnsuitable);
+    let servers = root.subordinate("Server CA", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
+    assert_eq!(refuse(servers), Cause::CertificateUnsuitable);
+}
+
+#[test]
+fn the_certificate_must_name_client_authentication() {
+    use ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+    let smart_card = ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 2]);
+    let with = |usages: Vec<ExtendedKeyUsagePurpose>| admit(|params| params.extended_key_usages = usages);
+    assert!(with(vec![ClientAuth]).is_ok());
+    assert!(with(vec![smart_card.clone(), ServerAuth, ClientAuth]).is_ok());
+    for unsuitable in [vec![], vec![ServerAuth], vec![Any], vec![smart_card]] {
+        assert_eq!(cause(with(unsuitable.clone())), Cause::CertificateUnsuitable, "{unsuitable:?}");
+    }
+    let failure = with(vec![ServerAuth]).unwrap_err();
+    assert!(failure.detail.contains("1.3.6.1.5.5.7.3.1, not clientAuth"), "{failure}");
+    let application_policy = CustomExtension::from_oid_content(
+        &[1, 3, 6, 1, 4, 1, 311, 21, 10],
+        vec![0x30, 0x0C, 0x30, 0x0A, 0x06, 0x08, 0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02],
+    );
+    let application_policy_only = admit(|params| {
+        params.extended_key_usages = vec![ServerAuth];
+        params.custom_extensions = vec![application_policy];
+    });
+    assert_eq!(cause(application_policy_only), Cause::CertificateUnsuitable);
+}
+
+#[test]
+fn an_empty_extended_key_usage_is_refused() {
+    let empty = admit(|params| {
+        params.extended_key_usages = vec![];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 37], vec![0x30, 0x00])];
+    });
+    assert_eq!(cause(empty), Cause::CertificateUnsuitable);
+}
+
+#[test]
+fn the_key_must_be_allowed_to_sign() {
+    let with = |usages: Vec<KeyUsagePurpose>| admit(|params| params.key_usages = usages);
+    assert!(with(vec![]).is_ok());
+    assert!(with(vec![KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::DigitalSignature]).is_ok());
+    assert_eq!(cause(with(vec![KeyUsagePurpose::KeyEncipherment])), Cause::CertificateUnsuitable);
+}
+
+#[test]
+fn a_ca_certificate_is_not_a_client_certificate() {
+    let ca = admit(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    assert_eq!(cause(ca), Cause::CertificateUnsuitable);
+}
+
+#[test]
+fn an_unknown_critical_extension_is_refused() {
+    let with = |critical| {
+        admit(|params| {
+            let mut extension = CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]);
+            extension.set_criticality(critical);
+            params.custom_extensions = vec![extension];
+        })
+    };
+    assert!(with(false).is_ok());
+    assert_eq!(cause(with(true)), Cause::CertificateUnsuitable);
+}
+
+#[test]
+fn an_extension_that_occurs_twice_is_refused_before_anything_is_read_from_it() {
+    let sid = || sid_extension("S-1-5-21-1-2-3-1104");
+    assert!(admit(|params| params.custom_extensions = vec![sid()]).is_ok());
+    let failure = admit(|params| params.custom_extensions = vec![sid(), sid()]).unwrap_err();
+    assert_eq!(failure.cause, Cause::CertificateUnsuitable);
+    assert!(failure.detail.contains("1.3.6.1.4.1.311.25.2 occurs twice"), "{failure}");
+    let names_twice = admit(|params| {
+        params.subject_alt_names = vec![upn("alice@corp.example")];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], vec![0x30, 0x03, 0x82, 0x01, b'x'])];
+    });
+    assert_eq!(cause(names_twice), Cause::CertificateUnsuitable);
+}
+
+#[test]
+fn a_chain_without_end_is_refused() {
+    let ca = Ca::root("Device CA");
+    let device = ca.device(|_| {});
+    let trust = Files::trusting(&[&ca]).trust();
+    let chain = |length: usize| -> Vec<CertificateDer<'static>> { vec![device.der.clone(); length] };
+    assert!(trust.admit(&chain(10), year(2026)).is_ok());
+    assert_eq!(cause(trust.admit(&chain(11), year(2026)).map(drop)), Cause::CertificateUnsuitable);
+    let large = [device.der.clone(), vec![0; 64 << 10].into()];
+    assert_eq!(cause(trust.admit(&large, year(2026)).map(drop)), Cause::CertificateUnsuitable);
+    assert_eq!(cause(trust.admit(&[], year(2026)).map(drop)), Cause::NoCertificate);
+}
+
+#[test]
+fn bytes_that_are_no_certificate_are_refused() {
+    let ca = Ca::root("Device CA");
+    let trust = Files::trusting(&[&ca]).trust();
+    let mut damaged = ca.device(|_| {}).der.to_vec();
+    damaged.truncate(damaged.len() - 1);
+    for bytes in [vec![], vec![0x30, 0x00], damaged] {
+        assert_eq!(cause(trust.admit(&[bytes.into()], year(2026)).map(drop)), Cause::CertificateUnsuitable);
+    }
+}
+
+#[test]
+fn a_certificate_with_an_altered_byte_is_refused() {
+    let ca = Ca::root("Device CA");
+    let Device { der, .. } = ca.device(|params| params.subject_alt_names = vec![upn("alice@corp.example")]);
+    let at = der.windows(5).position(|window| window == b"alice").unwrap();
+    let mut altered = der.to_vec();
+    altered[at] = b'b';
+    let trust = Files::trusting(&[&ca]).trust();
+    assert!(trust.admit(&[der], year(2026)).is_ok());
+    assert_eq!(cause(trust.admit(&[altered.into()], year(2026)).map(drop)), Cause::UnknownIssuer);
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_and_its_siblings_are_not() {
+    let ca = Ca::root("Device CA");
+    let trust = Files::trusting(&[&ca]).crls(&[ca.crl(1, 2025, &[10])]).trust();
+    assert_eq!(cause(trust.admit(&ca.device(|_| {}).chain(), year(2026)).map(drop)), Cause::CertificateRevoked);
+    let sibling = ca.device(|params| params.serial_number = Some(11.into()));
+    assert!(trust.admit(&sibling.chain(), year(2026)).is_ok());
+}
+
+#[test]
+fn revocation_fails_closed_without_a_current_list() {
+    let (ca, other) = (Ca::root("Device CA"), Ca::root("Other CA"));
+    let chain = ca.device(|_| {}).chain();
+    let by = |lists: &[Vec<u8>]| cause(Files::trusting(&[&ca]).crls(lists).trust().admit(&chain, year(2026)).map(drop));
+    assert_eq!(by(&[]), Cause::RevocationUnknown);
+    assert_eq!(by(&[other.crl(1, 2025, &[])]), Cause::RevocationUnknown);
+    assert_eq!(by(&[ca.crl(1, 2010, &[])]), Cause::CrlExpired);
+    assert_eq!(by(&[Ca::root("Device CA").crl(1, 2025, &[])]), Cause::RevocationUnknown, "signed by another key");
+}
+
+#[test]
+fn every_certificate_of_the_chain_needs_a_list() {
+    let root = Ca::root("Root");
+    let issuing = root.subordinate("Issuing CA", |params| params.serial_number = Some(77.into()));
+    let chain = issuing.device(|_| {}).chain();
+    let by = |lists: &[Vec<u8>]| {
+        Files::trusting(&[&root]).intermediate(&issuing).crls(lists).trust().admit(&chain, year(2026)).map(drop)
+    };
+    assert!(by(&[issuing.crl(1, 2025, &[]), root.crl(1, 2025, &[])]).is_ok());
+    assert_eq!(cause(by(&[issuing.crl(1, 2025, &[])])), Cause::RevocationUnknown);
+    assert_eq!(cause(by(&[issuing.crl(1, 2025, &[]), root.crl(1, 2025, &[77])])), Cause::CertificateRevoked);
+}
+
+#[test]
+fn a_stale_list_does_not_hide_a_revocation_in_either_order() {
+    let ca = Ca::root("Device CA");
+    let chain = ca.device(|_| {}).chain();
+    let (old, new) = (ca.crl(1, 2024, &[]), ca.crl(2, 2025, &[10]));
+    for lists in [[old.clone(), new.clone()], [new, old]] {
+        let trust = Files::trusting(&[&ca]).crls(&lists).trust();
+        assert_eq!(cause(trust.admit(&chain, year(2026)).map(drop)), Cause::CertificateRevoked);
+    }
+}
+
+#[test]
+fn an_admitted_certificate_is_readmitted_by_todays_trust_only() {
+    let ca = Ca::root("Device CA");
+    let device = ca.device(|_| {});
+    let before = Files::trusting(&[&ca]).crls(&[ca.crl(1, 2025, &[])]).trust();
+    let admitted = before.admit(&device.chain(), year(2026)).unwrap();
+    assert!(before.readmit(&admitted, year(2026)).is_ok());
+    assert_eq!(cause(before.readmit(&admitted, year(2040)).map(drop)), Cause::CrlExpired);
+    let after = Files::trusting(&[&ca]).crls(&[ca.crl(2, 2025, &[10])]).trust();
+    assert_eq!(cause(after.readmit(&admitted, year(2026)).map(drop)), Cause::CertificateRevoked);
+}
+
+#[test]
+fn a_presented_intermediate_is_readmitted_with_its_leaf() {
+    let root = Ca::root("Root");
+    let issuing = root.subordinate("Issuing CA", |_| {});
+    let chain = [issuing.device(|_| {}).der, issuing.der];
+    let trust = Files::trusting(&[&root]).trust();
+    let admitted = trust.admit(&chain, year(2026)).unwrap();
+    assert_eq!(trust.readmit(&admitted, year(2026)).unwrap(), admitted);
+}

@@ -1,0 +1,9 @@
+//! Which certificates are let in, as whom, and what a refused device and an administrator are told.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod admission;
+mod handshake;
+mod loading;
+mod mapping;
+mod pki;

@@ -1,0 +1,190 @@
+//! A certification authority that issues good certificates and every kind of bad one.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kcd_bridge::tls::{ClientTrustConfig, LoadError, RevocationConfig, Trust};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, OtherNameValue, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+pub(crate) const UPN: &[u64] = &[1, 3, 6, 1, 4, 1, 311, 20, 2, 3];
+pub(crate) const SID_EXTENSION: &[u64] = &[1, 3, 6, 1, 4, 1, 311, 25, 2];
+
+pub(crate) struct Ca {
+    pub(crate) issuer: Issuer<'static, KeyPair>,
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) pem: String,
+}
+
+pub(crate) struct Device {
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) key: KeyPair,
+}
+
+pub(crate) fn params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2090, 1, 1);
+    params
+}
+
+fn ca_params(common_name: &str) -> CertificateParams {
+    let mut params = params(common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+impl Ca {
+    pub(crate) fn root(common_name: &str) -> Self {
+        let (params, key) = (ca_params(common_name), KeyPair::generate().unwrap());
+        let certificate = params.self_signed(&key).unwrap();
+        Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    pub(crate) fn subordinate(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, key) = (ca_params(common_name), KeyPair::generate().unwrap());
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// A device certificate, serial number 10, fit for client authentication until `change` is done with it.
+    pub(crate) fn device(&self, change: impl FnOnce(&mut CertificateParams)) -> Device {
+        let (mut params, key) = (params("alice"), KeyPair::generate().unwrap());
+        params.serial_number = Some(SerialNumber::from(10));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        Device { der: params.signed_by(&key, &self.issuer).unwrap().der().clone(), key }
+    }
+
+    /// CRL number `number`, made at the start of year `made`, good for ten years.
+    pub(crate) fn crl(&self, number: u64, made: i32, revoked: &[u64]) -> Vec<u8> {
+        let entry = |&serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2020, 2, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(made, 1, 1),
+            next_update: date_time_ymd(made + 10, 1, 1),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().der().to_vec()
+    }
+}
+
+impl Device {
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.der.clone()]
+    }
+}
+
+pub(crate) fn upn(text: &str) -> SanType {
+    SanType::OtherName((UPN.to_vec(), OtherNameValue::Utf8String(text.to_owned())))
+}
+
+pub(crate) fn uri(text: &str) -> SanType {
+    SanType::URI(text.to_owned().try_into().unwrap())
+}
+
+pub(crate) fn sid_extension(sid: &str) -> CustomExtension {
+    let kind = [0x06, 0x0A, 0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02, 0x01];
+    let text = element(0xA0, &element(0x04, sid.as_bytes()));
+    let value = element(0x30, &element(0xA0, &[kind.as_slice(), &text].concat()));
+    CustomExtension::from_oid_content(SID_EXTENSION, value)
+}
+
+fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    kcd_bridge::der::write(&mut out, tag, contents);
+    out
+}
+
+pub(crate) fn year(year: i32) -> UnixTime {
+    let seconds = date_time_ymd(year, 1, 2).unix_timestamp();
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap()))
+}
+
+/// The files of one installation.
+pub(crate) struct Files {
+    directory: tempfile::TempDir,
+    config: ClientTrustConfig,
+}
+
+impl Files {
+    /// Trust in these CAs, revocation off.
+    pub(crate) fn trusting(anchors: &[&Ca]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = ClientTrustConfig { trust_anchors: vec![], intermediates: vec![], revocation: RevocationConfig::Off };
+        let mut files = Self { directory, config };
+        for (index, ca) in anchors.iter().enumerate() {
+            let path = files.write(&format!("anchor-{index}.pem"), &ca.pem);
+            files.config.trust_anchors.push(path);
+        }
+        files
+    }
+
+    pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    pub(crate) fn intermediate(mut self, ca: &Ca) -> Self {
+        let path = self.write(&format!("intermediate-{}.pem", self.config.intermediates.len()), &ca.pem);
+        self.config.intermediates.push(path);
+        self
+    }
+
+    /// Revocation required, by these lists, one file each.
+    pub(crate) fn crls(mut self, lists: &[Vec<u8>]) -> Self {
+        let write = |(index, list)| self.write(&format!("list-{index}.crl"), list);
+        let crl_files = lists.iter().enumerate().map(write).collect();
+        self.config.revocation = RevocationConfig::Require { crl_files };
+        self
+    }
+
+    pub(crate) fn crl_file(mut self, name: &str, contents: impl AsRef<[u8]>) -> Self {
+        let crl_files = vec![self.write(name, contents)];
+        self.config.revocation = RevocationConfig::Require { crl_files };
+        self
+    }
+
+    pub(crate) fn load(&self) -> Result<Trust, LoadError> {
+        Trust::load(&self.config)
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        self.load().unwrap()
+    }
+}
+
+/// PEM of any kind of object.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    use std::fmt::Write as _;
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let bits = group.iter().fold(0_u32, |bits, &octet| (bits << 8) | u32::from(octet)) << (8 * (3 - group.len()));
+            for position in 0..4 {
+                let digit = ALPHABET[usize::try_from((bits >> (18 - 6 * position)) & 63).unwrap()];
+                text.push(if position <= group.len() { char::from(digit) } else { '=' });
+            }
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "-----END {label}-----");
+    text
+}
