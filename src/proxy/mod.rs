@@ -1,7 +1,142 @@
-//! One request as a list of steps.
+//! One request as a list of steps: [`steps`] is the way of a request, top to bottom.
+//!
+//! ```text
+//! guard      the bytes are one well-formed request               framing.rs guard.rs
+//! route      which back end                                      route.rs
+//! admit      the certificate still counts, and for whom          caller.rs
+//! grant      this principal may use this back end                policy
+//! exchange   token, connection, request, verdict                 exchange.rs upstream/ upload.rs hygiene.rs
+//! answer     the back end's answer, or one of three texts        answer.rs
+//! record     one audit event, always                             record.rs
+//! ```
 
 #![forbid(unsafe_code)]
 
+mod answer;
+mod caller;
 mod config;
+mod exchange;
+mod framing;
+mod guard;
+mod hygiene;
+mod record;
+mod route;
+mod serve;
+mod server;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod upstream;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::audit::AuditLog;
+use crate::failure::{Cause, Failure};
+use crate::kerberos::TokenSource;
+use crate::policy::Grant;
+use crate::shutdown::Shutdown;
+use answer::AnswerBody;
+use exchange::{Accepted, Exchange};
+use guard::{HeadLimits as Limits, Shared};
+use record::Record;
+use route::Routes;
+use upload::Upload;
+use upstream::Backend;
+
+pub use answer::CORRELATION_HEADER;
+pub use caller::{Caller, CertificateFacts};
 pub use config::{Authority, BackendConfig, Mutual, Profile, RouteConfig, Transport};
+pub use guard::HeadLimits;
+pub use serve::serve_connection;
+pub use server::{Acceptor, Refusal, ServerLimits, serve};
+pub use upstream::ConnectorError;
+
+/// Everything the requests of all connections share.
+#[derive(Debug)]
+pub struct Proxy<T> {
+    tokens: T,
+    backends: Vec<Backend>,
+    routes: Routes,
+    audit: AuditLog,
+    limits: Limits,
+    token_timeout: Duration,
+}
+
+/// One device's connection, as its requests see it.
+#[derive(Debug)]
+struct Connection<T> {
+    proxy: Arc<Proxy<T>>,
+    caller: Caller,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+}
+
+impl<T: TokenSource> Proxy<T> {
+    /// A proxy over these back ends. Reads their trust anchors; must be called inside the runtime. `token_timeout` bounds the wait
+    /// for one token, acquisition of both tickets included.
+    pub fn new(
+        tokens: T,
+        backends: Vec<BackendConfig>,
+        routes: Vec<RouteConfig>,
+        audit: AuditLog,
+        limits: HeadLimits,
+        token_timeout: Duration,
+    ) -> Result<Self, ConnectorError> {
+        let backends = backends.into_iter().map(Backend::new).collect::<Result<_, _>>()?;
+        Ok(Self { tokens, backends, routes: Routes::new(routes), audit, limits, token_timeout })
+    }
+}
+
+/// One request, from its head to its answer's head. The record goes with the answer's body, or is dropped with this future.
+async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let Connection { proxy, caller, peer, shared, shutdown } = connection;
+    let refusal = shared.take_refusal();
+    let mut record = Record::begin(&proxy.audit, shutdown, Some(shared.flight()), caller, *peer).await;
+    if let Some(failure) = refusal {
+        return answer::refuse(failure, record);
+    }
+    let (head, body) = request.into_parts();
+    record.note_request(&head);
+    let answered = tokio::select! {
+        answered = steps(proxy, caller, &head, body, &mut record) => answered,
+        () = shutdown.cancelled() => Err(Cause::ShuttingDown.into()),
+    };
+    match answered {
+        Ok((accepted, upload)) => answer::relay(accepted, upload, record),
+        Err(failure) => answer::refuse(failure, record),
+    }
+}
+
+/// The way of a request.
+async fn steps<T: TokenSource>(
+    proxy: &Proxy<T>,
+    caller: &Caller,
+    head: &Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<(Accepted, Upload), Failure> {
+    let index = proxy.routes.find(head)?;
+    let backend = proxy.backends.get(index).ok_or(Cause::NoRoute)?;
+    record.note_backend(&backend.config);
+    let principal = caller.admit(SystemTime::now())?;
+    let grant = Grant::authorize(Arc::clone(principal), caller.certificate.fingerprint, Arc::clone(&backend.config.target));
+    let upload = Upload::new(body, backend.config.replay_buffer_bytes, backend.config.max_body_bytes)?;
+    record.note_upload(&upload);
+    let exchange = Exchange {
+        tokens: &proxy.tokens,
+        token_timeout: proxy.token_timeout,
+        backend,
+        grant: &grant,
+        head,
+        upload: &upload,
+        record,
+    };
+    Ok((exchange.run().await?, upload))
+}

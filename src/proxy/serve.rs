@@ -1,0 +1,75 @@
+//! One device's connection.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::kerberos::TokenSource;
+use crate::proxy::framing::MAX_HEADERS;
+use crate::proxy::guard::{Guard, Shared};
+use crate::proxy::record::Record;
+use crate::proxy::{Caller, Connection, Proxy, handle};
+use crate::shutdown::Shutdown;
+
+/// After our last word: what the device still sends is read and dropped, so that a reset does not overtake the answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Serves the requests of one connection, one after the other, until either side ends it.
+pub async fn serve_connection<T, IO>(proxy: Arc<Proxy<T>>, io: IO, caller: Caller, peer: SocketAddr, shutdown: Shutdown)
+where
+    T: TokenSource,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shared = Arc::new(Shared::default());
+    let guard = Guard::new(io, proxy.limits, Arc::clone(&shared));
+    let connection = Arc::new(Connection { proxy, caller, peer, shared, shutdown });
+    let service = service_fn(|request| {
+        let connection = Arc::clone(&connection);
+        async move { Ok::<_, Infallible>(handle(&connection, request).await) }
+    });
+    // Head limits and timeouts are the guard's.
+    let mut http =
+        http1::Builder::new().header_read_timeout(None).max_headers(MAX_HEADERS).serve_connection(TokioIo::new(guard), service);
+    let mut draining = false;
+    let result = loop {
+        tokio::select! {
+            result = &mut http => break Some(result),
+            () = connection.shutdown.draining(), if !draining => {
+                draining = true;
+                Pin::new(&mut http).graceful_shutdown();
+            }
+            () = connection.shutdown.over() => break None,
+        }
+    };
+    if let Some(failure) = connection.shared.take_broken() {
+        let mut record =
+            Record::begin(&connection.proxy.audit, &connection.shutdown, None, &connection.caller, connection.peer).await;
+        record.fail(failure);
+    }
+    match result {
+        Some(Ok(())) if !connection.shared.has_ended() => linger(http.into_parts().io.into_inner().into_inner()).await,
+        Some(Err(error)) => tracing::debug!(%peer, %error, "device connection ended"),
+        _ => {}
+    }
+}
+
+async fn linger(mut io: impl AsyncRead + Unpin) {
+    let mut scrap = vec![0; 4096];
+    let mut left = LINGER_BYTES;
+    let reading = async {
+        while let Ok(read @ 1..) = io.read(&mut scrap).await {
+            left = left.saturating_sub(read);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, reading).await;
+}

@@ -1,0 +1,170 @@
+//! Accepting connections: how many, how many handshakes at a time, and what to do when descriptors run out.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::audit::{Event, timestamp};
+use crate::failure::{Cause, Failure};
+use crate::kerberos::TokenSource;
+use crate::proxy::record::correlation_id;
+use crate::proxy::{Caller, CertificateFacts, Proxy, serve_connection};
+use crate::shutdown::Shutdown;
+
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Limits on connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections at a time, handshakes included.
+    pub max_connections: usize,
+    /// TLS handshakes at a time; more of them wait. They are what costs most.
+    pub max_handshakes: usize,
+    /// For one handshake, its wait included.
+    pub handshake_timeout: Duration,
+}
+
+/// Makes a caller out of a TCP connection: TLS, admission of the certificate, mapping to an account.
+pub trait Acceptor: Send + Sync + 'static {
+    /// The stream HTTP is spoken on.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Runs the handshake.
+    fn accept(&self, tcp: TcpStream, peer: SocketAddr) -> impl Future<Output = Result<(Self::Io, Caller), Refusal>> + Send;
+}
+
+/// Why a connection was not let in, and by which certificate it tried.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The cause.
+    pub failure: Failure,
+    /// The certificate, if one was seen.
+    pub certificate: Option<CertificateFacts>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { failure, certificate: None }
+    }
+}
+
+/// Accepts until told to drain. The connections go on in their own tasks; the trigger of `shutdown` knows when they are done.
+pub async fn serve<A: Acceptor, T: TokenSource>(
+    listener: TcpListener,
+    acceptor: Arc<A>,
+    proxy: Arc<Proxy<T>>,
+    limits: ServerLimits,
+    shutdown: Shutdown,
+) {
+    let connections = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let handshakes = Arc::new(Semaphore::new(limits.max_handshakes.clamp(1, Semaphore::MAX_PERMITS)));
+    let mut back_off = Duration::ZERO;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.draining() => return,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                back_off = pause_after(&error, back_off);
+                tokio::select! {
+                    () = tokio::time::sleep(back_off) => continue,
+                    () = shutdown.draining() => return,
+                }
+            }
+        };
+        back_off = Duration::ZERO;
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            drop(tcp);
+            refused(&proxy, peer, Failure::new(Cause::TooManyConnections, format!("{}", limits.max_connections)).into()).await;
+            continue;
+        };
+        let (acceptor, proxy, handshakes, shutdown) =
+            (Arc::clone(&acceptor), Arc::clone(&proxy), Arc::clone(&handshakes), shutdown.clone());
+        tokio::spawn(async move {
+            let _permit: OwnedSemaphorePermit = permit;
+            match admitted(&*acceptor, tcp, peer, &handshakes, limits.handshake_timeout, &shutdown).await {
+                Ok((io, caller)) => serve_connection(proxy, io, caller, peer, shutdown).await,
+                Err(refusal) => refused(&proxy, peer, refusal).await,
+            }
+        });
+    }
+}
+
+async fn admitted<A: Acceptor>(
+    acceptor: &A,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    handshakes: &Semaphore,
+    limit: Duration,
+    shutdown: &Shutdown,
+) -> Result<(A::Io, Caller), Refusal> {
+    configure(&tcp).map_err(|error| Failure::new(Cause::HandshakeFailed, error.to_string()))?;
+    let handshake = async {
+        let _permit = handshakes.acquire().await;
+        acceptor.accept(tcp, peer).await
+    };
+    tokio::select! {
+        accepted = tokio::time::timeout(limit, handshake) => {
+            accepted.unwrap_or_else(|_| Err(Failure::new(Cause::HandshakeTimeout, format!("{limit:?}")).into()))
+        }
+        () = shutdown.draining() => Err(Failure::new(Cause::HandshakeFailed, "the bridge is stopping").into()),
+    }
+}
+
+fn configure(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    rustix::net::sockopt::set_socket_keepalive(tcp, true)?;
+    rustix::net::sockopt::set_tcp_keepidle(tcp, KEEPALIVE_IDLE)?;
+    rustix::net::sockopt::set_tcp_keepintvl(tcp, KEEPALIVE_INTERVAL)?;
+    Ok(())
+}
+
+/// How long not to accept after an error. Errors of one connection cost nothing; when descriptors or memory run out, connections
+/// in progress need the time to end.
+fn pause_after(error: &io::Error, before: Duration) -> Duration {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted) {
+        return Duration::ZERO;
+    }
+    let pause = (before * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    tracing::error!(%error, ?pause, "cannot accept connections; check the process's descriptor limit against listener.max_connections");
+    pause
+}
+
+/// Audits and logs a connection that was not let in.
+async fn refused<T: TokenSource>(proxy: &Proxy<T>, peer: SocketAddr, refusal: Refusal) {
+    let Refusal { failure, certificate } = refusal;
+    let slot = proxy.audit.reserve().await;
+    let certificate = certificate.as_ref().map(CertificateFacts::for_audit);
+    let mut event = Event::handshake_refused(correlation_id(), peer.to_string(), &failure, certificate);
+    event.time = timestamp(std::time::SystemTime::now());
+    let (id, reason, remedy) = (&event.correlation_id, failure.cause.code(), failure.cause.remedy());
+    tracing::warn!(correlation_id = id, stage = "tls", reason, %peer, remedy, "{failure}");
+    match slot {
+        Some(slot) => slot.emit(event),
+        None => tracing::error!(correlation_id = event.correlation_id, "AUDIT EVENT LOST: the audit writer is gone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepting_pauses_when_descriptors_run_out_and_not_for_one_bad_connection() {
+        let emfile = io::Error::from_raw_os_error(24);
+        let first = pause_after(&emfile, Duration::ZERO);
+        assert_eq!(first, Duration::from_millis(50));
+        assert_eq!(pause_after(&emfile, first), Duration::from_millis(100));
+        assert_eq!(pause_after(&emfile, Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(pause_after(&io::ErrorKind::ConnectionAborted.into(), first), Duration::ZERO);
+    }
+}

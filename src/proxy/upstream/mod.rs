@@ -1,0 +1,174 @@
+//! Connections to back ends, each owned by one principal.
+//!
+//! A connection is made for one [`Grant`] and can be had again only by presenting an equal one: the same principal by the same
+//! certificate to the same back end. The key travels inside [`Owned`] and nobody can change it.
+
+mod binding;
+mod connect;
+mod pool;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+use crate::failure::{Cause, Failure};
+use crate::kerberos::ChannelBinding;
+use crate::policy::Grant;
+use crate::proxy::BackendConfig;
+use crate::proxy::upload::AttemptBody;
+use connect::Connector;
+use pool::Pool;
+
+pub use connect::ConnectorError;
+
+/// One back end: its configuration, how it is reached and its kept connections.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) config: BackendConfig,
+    connector: Connector,
+    pool: Arc<Pool>,
+    permits: Arc<Semaphore>,
+}
+
+/// A connection that belongs to one grant. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Owned {
+    grant: Grant,
+    sender: SendRequest<AttemptBody>,
+    pool: Arc<Pool>,
+    #[expect(dead_code, reason = "held: dropping it closes the connection")]
+    task: Closing,
+    binding: Option<ChannelBinding>,
+    /// The back end has proved itself on it.
+    proved: bool,
+    /// A token was accepted on it.
+    warm: bool,
+}
+
+/// Ends the task that drives a connection, and with it the connection.
+#[derive(Debug)]
+struct Closing(AbortHandle);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// How sending failed.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// Nothing of the request was written: it may be sent elsewhere.
+    Unsent,
+    /// Something may have been written.
+    Broken(hyper::Error),
+}
+
+impl Backend {
+    /// A back end; reads its trust anchors. Must run inside the runtime, which sweeps the pool.
+    pub(super) fn new(config: BackendConfig) -> Result<Self, ConnectorError> {
+        let connector = Connector::new(&config)?;
+        let pool = Arc::new(Pool::new(config.max_idle_per_principal, config.idle_timeout));
+        Pool::spawn_sweeper(&pool);
+        let permits = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
+        Ok(Self { config, connector, pool, permits })
+    }
+
+    /// Whether a token can only be made for a connection that is there already.
+    pub(super) fn binds_tokens(&self) -> bool {
+        self.connector.is_tls() && self.config.channel_binding
+    }
+
+    /// A kept connection of this grant, if there is one that is still open.
+    pub(super) async fn kept(&self, grant: &Grant) -> Option<Owned> {
+        while let Some(mut connection) = self.pool.take(grant) {
+            // The last answer may still be being wound up; a connection that is gone says so at once.
+            let ready = tokio::time::timeout(Duration::from_millis(100), connection.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// A new connection for this grant.
+    pub(super) async fn connect(&self, grant: &Grant) -> Result<Owned, Failure> {
+        let limit = self.config.connect_timeout;
+        let connecting = async {
+            let permit = self.permit().await?;
+            self.connector.open(grant, &self.pool, permit).await
+        };
+        tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+            let detail = format!("{}:{}: no connection within {limit:?}", self.config.authority.host, self.config.authority.port);
+            Err(Failure::new(Cause::UpstreamUnreachable, detail))
+        })
+    }
+
+    /// One of `max_connections`. A kept connection that nobody uses makes room.
+    async fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waited = Instant::now();
+        self.pool.drop_oldest();
+        let permit = tokio::time::timeout(self.config.connect_timeout / 2, Arc::clone(&self.permits).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| {
+            let detail = format!("max_connections = {} are in use (waited {:?})", self.config.max_connections, waited.elapsed());
+            Failure::new(Cause::UpstreamUnreachable, detail)
+        })
+    }
+}
+
+impl Owned {
+    /// Binding data of its TLS session.
+    pub(super) fn binding(&self) -> Option<&ChannelBinding> {
+        self.binding.as_ref()
+    }
+
+    /// Whether a token was accepted on it before.
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Whether the back end has proved itself on it before.
+    pub(super) fn is_proved(&self) -> bool {
+        self.proved
+    }
+
+    /// Notes that a token was accepted, and whether the back end proved itself.
+    pub(super) fn accepted(&mut self, proved: bool) {
+        self.warm = true;
+        self.proved |= proved;
+    }
+
+    /// Sends a request; the future ends with the response's head.
+    pub(super) fn send(
+        &mut self,
+        request: Request<AttemptBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + Send + use<> {
+        let sending = self.sender.try_send_request(request);
+        async move {
+            sending.await.map_err(|mut error| match error.take_message() {
+                Some(_) => SendError::Unsent,
+                None => SendError::Broken(error.into_error()),
+            })
+        }
+    }
+
+    /// Waits until it can take another request; `false` when it is closed.
+    pub(super) async fn is_reusable(&mut self, within: Duration) -> bool {
+        matches!(tokio::time::timeout(within, self.sender.ready()).await, Ok(Ok(())))
+    }
+
+    /// Keeps it for the next request of the same grant.
+    pub(super) fn give_back(self) {
+        let pool = Arc::clone(&self.pool);
+        pool.put(self);
+    }
+}

@@ -1,0 +1,92 @@
+//! Kept connections of one back end, by grant.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::policy::Grant;
+use crate::proxy::upstream::Owned;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    idle: Mutex<HashMap<Grant, Vec<Idle>>>,
+    max_per_grant: usize,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Owned,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(max_per_grant: usize, timeout: Duration) -> Self {
+        Self { idle: Mutex::default(), max_per_grant, timeout }
+    }
+
+    /// Closes what was idle too long or was closed by the back end, for as long as the pool lives.
+    pub(super) fn spawn_sweeper(pool: &Arc<Self>) {
+        let weak = Arc::downgrade(pool);
+        let period = (pool.timeout / 4).clamp(Duration::from_millis(50), Duration::from_secs(15));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(period).await;
+                let Some(pool) = weak.upgrade() else { break };
+                pool.sweep();
+            }
+        });
+    }
+
+    /// The connection of this grant that was used last: the older ones get a chance to time out.
+    pub(super) fn take(&self, grant: &Grant) -> Option<Owned> {
+        let mut idle = self.lock();
+        let mine = idle.get_mut(grant)?;
+        let found = std::iter::from_fn(|| mine.pop()).find(|entry| self.is_usable(entry)).map(|entry| entry.connection);
+        if mine.is_empty() {
+            idle.remove(grant);
+        }
+        found
+    }
+
+    /// Keeps a connection under the grant it was made for.
+    pub(super) fn put(&self, connection: Owned) {
+        if self.max_per_grant == 0 || connection.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.lock();
+        let mine = idle.entry(connection.grant.clone()).or_default();
+        mine.push(Idle { connection, since: Instant::now() });
+        if mine.len() > self.max_per_grant {
+            mine.remove(0);
+        }
+    }
+
+    /// Closes the connection that was idle longest, whosever it is.
+    pub(super) fn drop_oldest(&self) {
+        let mut idle = self.lock();
+        let oldest = idle.iter().filter_map(|(grant, mine)| Some((mine.first()?.since, grant))).min_by_key(|(since, _)| *since);
+        let Some(grant) = oldest.map(|(_, grant)| grant.clone()) else { return };
+        if let Some(mine) = idle.get_mut(&grant) {
+            mine.remove(0);
+            if mine.is_empty() {
+                idle.remove(&grant);
+            }
+        }
+    }
+
+    fn sweep(&self) {
+        self.lock().retain(|_, mine| {
+            mine.retain(|entry| self.is_usable(entry));
+            !mine.is_empty()
+        });
+    }
+
+    fn is_usable(&self, entry: &Idle) -> bool {
+        !entry.connection.sender.is_closed() && entry.since.elapsed() < self.timeout
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Grant, Vec<Idle>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
