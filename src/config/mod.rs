@@ -1,12 +1,35 @@
 //! One TOML file, every problem at once, every room its own part.
+//!
+//! ```text
+//! text -> toml -> Section (typed, knows the schema) -> Config, or Problems
+//! ```
 
 #![forbid(unsafe_code)]
+
+mod build;
+mod problem;
+mod reference;
+pub mod schema;
+mod section;
+mod suggest;
+mod value;
+
+pub use problem::{Complaint, Problem, Problems};
+pub use reference::markdown;
+pub use value::kdc_address;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use toml::de::DeTable;
 
 use crate::audit::AuditConfig;
 use crate::identity::RuleConfig;
 use crate::kerberos::config::KerberosConfig;
 use crate::proxy::{BackendConfig, RouteConfig};
 use crate::tls::{ClientTrustConfig, ListenerConfig};
+use section::{Reader, line_at};
 
 /// The whole configuration, valid by construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,11 +40,11 @@ pub struct Config {
     pub client_certificates: ClientTrustConfig,
     /// `[kerberos]`
     pub kerberos: KerberosConfig,
-    /// `[[mapping]]`, in order
+    /// `[[mapping]]`, in order; every rule at most once
     pub mapping: Vec<RuleConfig>,
     /// `[[backend]]`
     pub backends: Vec<BackendConfig>,
-    /// `[[route]]`, longest path first
+    /// `[[route]]`, longest path first, then those with a host
     pub routes: Vec<RouteConfig>,
     /// `[audit]`
     pub audit: AuditConfig,
@@ -34,6 +57,78 @@ pub struct Config {
 pub struct LogConfig {
     /// `format`: `text` (default) or `json`
     pub json: bool,
-    /// `level`: an env-filter expression (default `info`)
+    /// `level`: an env-filter expression (default `info`), already found valid
     pub level: Option<String>,
+}
+
+/// Where the configuration is looked for unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/kcd-bridge/kcd-bridge.toml";
+
+/// A configuration file longer than this is some other file.
+const LONGEST_FILE: u64 = 16 << 20;
+
+/// Reads a configuration file. Paths in it are relative to its directory. Nothing but this one file is opened.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let source = path.display().to_string();
+    let unreadable = |error: &io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "name the file with --config",
+            io::ErrorKind::PermissionDenied => "run as the service's user, or let it read the file",
+            _ => "see the cause",
+        };
+        let problem = Problem { key: String::new(), line: None, message: format!("cannot be read: {error}"), remedy: remedy.into() };
+        Problems { source: source.clone(), list: vec![problem], readable: false }
+    };
+    let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
+    let bytes = read(&absolute).map_err(|error| unreadable(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
+        let (message, remedy) = ("this is not UTF-8 text".to_owned(), "save the file as UTF-8".to_owned());
+        let problem = Problem { key: String::new(), line: Some(line), message, remedy };
+        Problems { source: source.clone(), list: vec![problem], readable: true }
+    })?;
+    let base = absolute.parent().unwrap_or(Path::new("/"));
+    parse(&text, base).map_err(|problems| Problems { source, ..problems })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// Reads configuration text; relative paths are taken from `base`. Opens no file and reads no environment.
+pub fn parse(text: &str, base: &Path) -> Result<Config, Problems> {
+    let problems = |list| Problems { source: "configuration".to_owned(), list, readable: true };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // What could be read of a file that is not TOML says nothing: only the syntax is reported.
+        return Err(problems(errors.iter().map(|error| syntax_problem(text, error)).collect()));
+    }
+    let reader = Reader::new(text, base);
+    let config = build::config(&reader.root(&table));
+    match (config, reader.into_problems()) {
+        (Some(config), list) if list.is_empty() => Ok(config),
+        (None, list) if list.is_empty() => {
+            let (message, remedy) = ("the file is incomplete".to_owned(), "compare it with the reference configuration".to_owned());
+            Err(problems(vec![Problem { key: String::new(), line: None, message, remedy }]))
+        }
+        (_, list) => Err(problems(list)),
+    }
+}
+
+/// Line, column and what is wrong with the syntax, without the line itself: it may hold anything.
+fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
+    let offset = error.span().map(|span| span.start);
+    let column = offset.and_then(|offset| text.get(..offset)).map(|before| before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    let place = column.map_or_else(String::new, |column| format!("column {column}: "));
+    Problem {
+        key: String::new(),
+        line: offset.map(|offset| line_at(text, offset)),
+        message: format!("{place}{}", error.message().replace('\n', ", ")),
+        remedy: "this is not TOML".to_owned(),
+    }
 }

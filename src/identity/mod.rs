@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod mapper;
 mod principal;
 mod rule;
 
+pub use mapper::Mapper;
 pub use principal::{ExpectedSid, Principal, RequestedName, RuleKind, Strength};
 pub use rule::{RuleConfig, StaticEntry, WeakIssuer};

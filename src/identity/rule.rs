@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::identity::{ExpectedSid, RequestedName};
-use crate::policy::Fingerprint;
+use crate::tls::Fingerprint;
 
 /// One `[[mapping]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]

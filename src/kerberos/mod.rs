@@ -6,11 +6,30 @@
 
 #![deny(unsafe_code)]
 
+pub mod account_rules;
+pub mod ap_rep;
+pub mod asn1;
+pub mod authenticator_clock;
+mod challenge;
 pub mod config;
 pub mod crypto;
+pub mod evidence;
+pub mod exported_credential;
 pub mod gss;
+pub mod keytab;
+pub mod krb5_conf;
+pub mod gss;
+#[doc(hidden)]
+pub mod inspect;
+pub mod krb_error;
+pub mod mint;
 pub mod name;
+pub mod pac;
+pub mod relay;
+pub mod reply;
 pub mod sid;
+pub mod spnego;
+pub mod ticket;
 
 use std::fmt;
 use std::future::Future;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::identity::Principal;
 use crate::kerberos::name::Spn;
+pub use crate::tls::Fingerprint;
 
 /// What of a back end matters to authentication.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,22 +31,6 @@ pub enum TokenFormat {
     SpnegoMicrosoft,
     /// The bare Kerberos token (RFC 4121 section 4.1), without SPNEGO.
     Kerberos,
-}
-
-/// SHA-256 of a leaf certificate's DER.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub [u8; 32]);
-
-impl std::fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fingerprint({self})")
-    }
 }
 
 /// The permit: this principal, presented by this certificate, may use this back end.

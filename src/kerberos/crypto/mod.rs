@@ -1,8 +1,47 @@
 //! Kerberos encryption types 17, 18 (RFC 3962), 19, 20 (RFC 8009) and 23 (RFC 4757): encrypt, decrypt, checksum.
 
+mod cts;
+mod derive;
+mod mac;
+mod message;
+
 use thiserror::Error;
 
 use crate::secret::SecretBytes;
+
+pub(in crate::kerberos) use mac::md5;
+use message::Checksum;
+pub use message::SealingKeys;
+
+/// Checksum types (IANA Kerberos checksum types, RFC 4757 section 4).
+pub mod checksum_type {
+    /// hmac-sha1-96-aes128
+    pub const HMAC_SHA1_96_AES128: i32 = 15;
+    /// hmac-sha1-96-aes256
+    pub const HMAC_SHA1_96_AES256: i32 = 16;
+    /// hmac-sha256-128-aes128
+    pub const HMAC_SHA256_128_AES128: i32 = 19;
+    /// hmac-sha384-192-aes256
+    pub const HMAC_SHA384_192_AES256: i32 = 20;
+    /// KERB_CHECKSUM_HMAC_MD5
+    pub const HMAC_MD5: i32 = -138;
+}
+
+/// Key usage numbers used here (RFC 4120 section 7.5.1, RFC 4121 section 2, MS-PAC 2.8).
+pub mod usage {
+    /// Ticket, encrypted with the service's key
+    pub const TICKET: u32 = 2;
+    /// Authenticator of an AP-REQ, encrypted with the session key
+    pub const AP_REQ_AUTHENTICATOR: u32 = 11;
+    /// Encrypted part of an AP-REP
+    pub const AP_REP: u32 = 12;
+    /// PAC signatures
+    pub const PAC: u32 = 17;
+    /// GSS MIC tokens of the acceptor
+    pub const ACCEPTOR_SIGN: u32 = 23;
+    /// GSS MIC tokens of the initiator
+    pub const INITIATOR_SIGN: u32 = 25;
+}
 
 /// An encryption type we mint and decrypt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +100,60 @@ impl Etype {
             Self::Aes256Sha1 | Self::Aes256Sha2 => 32,
         }
     }
+
+    /// The checksum type that goes with it.
+    pub const fn checksum_type(self) -> i32 {
+        match self {
+            Self::Aes128Sha1 => checksum_type::HMAC_SHA1_96_AES128,
+            Self::Aes256Sha1 => checksum_type::HMAC_SHA1_96_AES256,
+            Self::Aes128Sha2 => checksum_type::HMAC_SHA256_128_AES128,
+            Self::Aes256Sha2 => checksum_type::HMAC_SHA384_192_AES256,
+            Self::Rc4Hmac => checksum_type::HMAC_MD5,
+        }
+    }
+
+    /// Length of a checksum in bytes.
+    pub const fn checksum_length(self) -> usize {
+        match self {
+            Self::Aes128Sha1 | Self::Aes256Sha1 => 12,
+            Self::Aes128Sha2 | Self::Rc4Hmac => 16,
+            Self::Aes256Sha2 => 24,
+        }
+    }
+
+    /// Length of what stands before the confounder in an encrypted message.
+    pub const fn header_length(self) -> usize {
+        match self {
+            Self::Rc4Hmac => self.checksum_length(),
+            _ => 0,
+        }
+    }
+
+    /// Length of the random bytes that an encrypted message's plaintext begins with.
+    pub const fn confounder_length(self) -> usize {
+        match self {
+            Self::Rc4Hmac => 8,
+            _ => 16,
+        }
+    }
+
+    /// Length of what stands behind the plaintext in an encrypted message.
+    pub const fn trailer_length(self) -> usize {
+        match self {
+            Self::Rc4Hmac => 0,
+            _ => self.checksum_length(),
+        }
+    }
+
+    /// Length of the encrypted message for a plaintext of this length.
+    pub const fn sealed_length(self, plaintext: usize) -> usize {
+        self.header_length() + self.confounder_length() + plaintext + self.trailer_length()
+    }
+
+    /// RFC 8009 computes the MAC over the ciphertext, all others over the plaintext.
+    const fn encrypts_then_macs(self) -> bool {
+        matches!(self, Self::Aes128Sha2 | Self::Aes256Sha2)
+    }
 }
 
 /// Why a cryptographic operation failed.
@@ -78,6 +171,9 @@ pub enum CryptoError {
     /// Checksum type that does not belong to the key's encryption type.
     #[error("checksum type does not fit the key")]
     ChecksumType,
+    /// The operating system gave no random bytes.
+    #[error("no random bytes from the operating system")]
+    Entropy,
 }
 
 /// A protocol key of one encryption type; wiped on drop.
@@ -102,4 +198,48 @@ impl Key {
     pub fn expose(&self) -> &[u8] {
         self.bytes.expose()
     }
+
+    /// Encrypts under a usage, with a random confounder.
+    pub fn encrypt(&self, usage: u32, plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let mut confounder = [0; 16];
+        getrandom::fill(&mut confounder).map_err(|_| CryptoError::Entropy)?;
+        self.encrypt_with(usage, confounder, plaintext)
+    }
+
+    /// Encrypts under a usage, with this confounder (of which RC4 takes the first half).
+    pub fn encrypt_with(&self, usage: u32, confounder: [u8; 16], plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let mut message = vec![0; self.etype.header_length()];
+        message.reserve_exact(self.etype.sealed_length(plaintext.len()));
+        message.extend(confounder.iter().take(self.etype.confounder_length()));
+        message.extend_from_slice(plaintext);
+        message.resize(self.etype.sealed_length(plaintext.len()), 0);
+        SealingKeys::new(self, usage)?.seal(&mut message)?;
+        Ok(message)
+    }
+
+    /// Decrypts under a usage. The MAC is compared in constant time, and before anything looks at the plaintext.
+    pub fn decrypt(&self, usage: u32, message: &[u8]) -> Result<SecretBytes, CryptoError> {
+        message::open(self, usage, message)
+    }
+
+    /// Checksum of the key's own type.
+    pub fn checksum(&self, usage: u32, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let mut out = vec![0; self.etype.checksum_length()];
+        Checksum::new(self, usage, data)?.compute(&mut out);
+        Ok(out)
+    }
+
+    /// Verifies a checksum in constant time. Its type must be the key's own: a weaker one is not accepted for a stronger key.
+    pub fn verify_checksum(&self, usage: u32, checksum_type: i32, data: &[u8], checksum: &[u8]) -> Result<(), CryptoError> {
+        if checksum_type != self.etype.checksum_type() {
+            return Err(CryptoError::ChecksumType);
+        }
+        if checksum.len() != self.etype.checksum_length() {
+            return Err(CryptoError::Integrity);
+        }
+        Checksum::new(self, usage, data)?.verify(checksum)
+    }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

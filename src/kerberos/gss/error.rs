@@ -26,6 +26,12 @@ impl GssError {
         Self { routine: 0, minor: 0, text: text.into() }
     }
 
+    /// A failure with this KRB-ERROR code.
+    #[cfg(test)]
+    pub(crate) fn for_test(code: i32) -> Self {
+        Self { routine: 13, minor: KRB5_BASE + code, text: "test".into() }
+    }
+
     /// The KRB-ERROR code of RFC 4120 section 7.5.9, if that is what it was.
     pub fn kerberos_code(&self) -> Option<i32> {
         let code = self.minor.wrapping_sub(KRB5_BASE);

@@ -6,6 +6,7 @@ mod error;
 mod ffi;
 
 use std::ffi::CString;
+use std::fmt;
 use std::path::Path;
 
 use libgssapi::context::{ClientCtx, CtxFlags};
@@ -50,9 +51,14 @@ impl Impersonator {
         ffi::impersonate(&self.0, text.as_bytes(), name_type).map(Impersonated).map_err(GssError::from_library)
     }
 
-    /// A safe handle, for tests that show what a wrong mechanism would do with it.
-    pub fn cred(&self) -> Cred {
-        self.0.cred()
+    /// Our own credential as one to initiate contexts with: tests compare both engines over tickets that were not delegated.
+    pub fn credential(&self) -> UserCredential {
+        UserCredential(self.0.cred())
+    }
+
+    /// Every ticket and key of this credential, serialised.
+    pub fn export(&self) -> Result<Zeroizing<Vec<u8>>, GssError> {
+        ffi::export(&self.0).map_err(GssError::from_library)
     }
 }
 
@@ -64,7 +70,7 @@ impl Impersonated {
     /// thrown away. Only the encryption types listed are offered to the KDC.
     pub fn delegate(&self, spn: &Spn, enctypes: &[i32]) -> Result<(), GssError> {
         ffi::set_allowable_enctypes(&self.0, enctypes).map_err(GssError::from_library)?;
-        ReferenceContext::initiate(self.0.cred(), spn, None).map(drop)
+        ReferenceContext::initiate(&self.credential(), spn, None).map(drop)
     }
 
     /// Every ticket and key of this credential, serialised.
@@ -72,9 +78,27 @@ impl Impersonated {
         ffi::export(&self.0).map_err(GssError::from_library)
     }
 
-    /// A safe handle for the reference engine.
+    /// What the reference engine mints from; it may go to any thread.
+    pub fn credential(&self) -> UserCredential {
+        UserCredential(self.0.cred())
+    }
+}
+
+/// A user's credential, with its tickets inside the library.
+#[derive(Clone)]
+pub struct UserCredential(Cred);
+
+impl UserCredential {
+    /// The library's own handle, for tests that show what a wrong mechanism would do with it.
     pub fn cred(&self) -> Cred {
-        self.0.cred()
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for UserCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The library's own Debug asks the KDC and prints names.
+        f.write_str("UserCredential")
     }
 }
 
@@ -87,10 +111,10 @@ pub struct ReferenceContext {
 impl ReferenceContext {
     /// A raw Kerberos AP-REQ token for `spn` and the context that waits for its AP-REP. Always the krb5 mechanism, the one the
     /// credential was made for: with SPNEGO the library would silently use a default credential instead.
-    pub fn initiate(cred: Cred, spn: &Spn, binding: Option<&[u8]>) -> Result<(Vec<u8>, Self), GssError> {
+    pub fn initiate(credential: &UserCredential, spn: &Spn, binding: Option<&[u8]>) -> Result<(Vec<u8>, Self), GssError> {
         // An empty realm: S4U2Proxy starts in our own realm and follows referrals.
         let target = Name::new(format!("{spn}@").as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL)).map_err(GssError::from_library)?;
-        let mut context = ClientCtx::new(Some(cred), target, flags(), Some(GSS_MECH_KRB5));
+        let mut context = ClientCtx::new(Some(credential.cred()), target, flags(), Some(GSS_MECH_KRB5));
         let token = context.step(None, binding).map_err(GssError::from_library)?;
         let token = token.ok_or_else(|| GssError::without_codes("the library made no token"))?;
         Ok((token.to_vec(), Self { context, binding: binding.map(<[u8]>::to_vec) }))
@@ -108,8 +132,8 @@ pub struct KeepConfigurationParsed(#[expect(dead_code, reason = "held for its ef
 
 impl KeepConfigurationParsed {
     /// Keeps a context that was initiated with this credential.
-    pub fn with(cred: Cred, spn: &Spn) -> Result<Self, GssError> {
-        ReferenceContext::initiate(cred, spn, None).map(|(_, kept)| Self(kept.context))
+    pub fn with(credential: &UserCredential, spn: &Spn) -> Result<Self, GssError> {
+        ReferenceContext::initiate(credential, spn, None).map(|(_, kept)| Self(kept.context))
     }
 }
 

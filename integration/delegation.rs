@@ -1,0 +1,320 @@
+//! S4U2Self and S4U2Proxy in this process against the domain: the allow/deny matrix, and who comes out.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use kcd_bridge::failure::{Cause, Failure};
+use kcd_bridge::identity::{Mapper, Principal, RequestedName, RuleConfig};
+use kcd_bridge::kerberos::config::{Engine, KdcAddress, KdcSource, KerberosConfig};
+use kcd_bridge::kerberos::delegator::Delegator;
+use kcd_bridge::kerberos::gss::acceptor::Acceptor;
+use kcd_bridge::kerberos::gss::{Impersonator, ReferenceContext};
+use kcd_bridge::kerberos::name::{OwnPrincipal, Spn};
+use kcd_bridge::kerberos::{ChannelBinding, IssuedToken, PendingReply, TokenSource, Verdict};
+use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
+use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust};
+use kcd_bridge::x509::Claims;
+
+use crate::support::Lab;
+
+pub fn kerberos_config(lab: &Lab, engine: Engine) -> KerberosConfig {
+    let principal = OwnPrincipal::parse(&lab.variable("KCD_PRINCIPAL")).unwrap();
+    let kdc = KdcAddress { host: lab.variable("KCD_KDC"), port: 88 };
+    KerberosConfig {
+        realms: [(principal.realm().clone(), KdcSource::List(vec![kdc]))].into(),
+        principal,
+        keytab: lab.keytab("bridge"),
+        engine,
+        workers: 2,
+        queue: 64,
+        acquire_timeout: Duration::from_secs(5),
+        kdc_timeout: Duration::from_secs(2),
+        soft_age: Duration::from_secs(900),
+        max_ride_through: Duration::from_secs(3600),
+        clock_skew: Duration::from_secs(300),
+        cache_bytes: 64 << 20,
+        denied_groups: vec![512, 516, 518, 519, 521],
+        denied_accounts: vec![500],
+        runtime_directory: lab.path("unused"),
+    }
+}
+
+pub fn target(spn: &str, allow_rc4: bool, token_format: TokenFormat) -> Arc<Target> {
+    Arc::new(Target { name: "test".into(), spn: Spn::parse(spn).unwrap(), allow_rc4, token_format })
+}
+
+pub fn mbx1() -> Arc<Target> {
+    target("HTTP/mbx1.corp.example", false, TokenFormat::Spnego)
+}
+
+/// The principal a certificate of the lab maps to, by the same way the bridge takes.
+pub fn mapped(lab: &Lab, certificate: &str) -> Result<Arc<Principal>, Failure> {
+    mapped_by(lab, certificate, &[RuleConfig::UpnWithSid { san_uri_sid_issuers: vec![] }])
+}
+
+fn mapped_by(lab: &Lab, certificate: &str, rules: &[RuleConfig]) -> Result<Arc<Principal>, Failure> {
+    let trust = ClientTrustConfig {
+        trust_anchors: vec![lab.pki("device-ca.pem")],
+        intermediates: vec![],
+        revocation: RevocationConfig::Require { crl_files: vec![lab.pki("device-ca.crl")] },
+    };
+    let trust = Trust::load(&trust).expect("the trust loads");
+    let chain = Trust::chain_from_pem(&lab.pki(&format!("{certificate}.pem"))).expect("a certificate");
+    let admitted = trust.admit(&chain, SystemTime::now())?;
+    let claims = Claims::read(&admitted)?;
+    Mapper::load(rules).expect("the rules load").resolve(&admitted, &claims).map(Arc::new)
+}
+
+pub fn grant(principal: Arc<Principal>, target: &Arc<Target>) -> Grant {
+    Grant::authorize(principal, Fingerprint([0; 32]), Arc::clone(target))
+}
+
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+async fn token_for(
+    engine: Engine,
+    principal: Arc<Principal>,
+    target: &Arc<Target>,
+) -> Result<IssuedToken<<Delegator as TokenSource>::Reply>, Failure> {
+    let delegator = Delegator::start(kerberos_config(&Lab::get(), engine)).expect("the engine starts");
+    delegator.token(&grant(principal, target), None, soon()).await
+}
+
+async fn refusal(principal: Arc<Principal>, target: &Arc<Target>) -> Failure {
+    token_for(Engine::Native, principal, target).await.map(|_| ()).expect_err("a refusal")
+}
+
+fn account(name: &str) -> Arc<Principal> {
+    Arc::new(Principal::for_diagnosis(RequestedName::Enterprise(name.into())))
+}
+
+/// Negotiate header value of a token, decoded again: what the acceptor is fed.
+pub fn raw(token: kcd_bridge::kerberos::NegotiateToken) -> Vec<u8> {
+    let header = token.into_header();
+    let text = header.to_str().unwrap().strip_prefix("Negotiate ").unwrap().to_owned();
+    base64_simd::STANDARD.decode_to_vec(text).unwrap()
+}
+
+pub fn negotiate(answer: &[u8]) -> http::HeaderValue {
+    format!("Negotiate {}", base64_simd::STANDARD.encode_to_string(answer)).parse().unwrap()
+}
+
+fn acceptor(keytab: &Path) -> Acceptor {
+    let replays = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    Acceptor::new(keytab, Some(&replays)).expect("an acceptor")
+}
+
+#[tokio::test]
+async fn a_user_is_delegated_and_the_service_sees_that_user_from_both_engines() {
+    let lab = Lab::get();
+    for engine in [Engine::Native, Engine::Gssapi] {
+        for user in ["alice", "bob", "frank"] {
+            let issued = token_for(engine, mapped(&lab, user).unwrap(), &mbx1()).await.unwrap();
+            assert_eq!(issued.facts.sid.as_ref().unwrap().to_string(), lab.sid(user));
+            assert_eq!((issued.facts.ticket_etype, issued.facts.session_etype), (18, 18));
+            let accepted = acceptor(&lab.keytab("mbx")).accept(&raw(issued.token), None).unwrap();
+            let account = accepted.client.split(['\\', '@']).next();
+            assert_eq!(account, Some(user), "{engine:?}: {accepted:?}");
+            assert!(accepted.complete);
+            let verdict = issued.reply.judge(&[negotiate(&accepted.answer.unwrap())]);
+            assert_eq!(verdict, Ok(Verdict::Proved), "{engine:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_used_twice_is_refused_as_a_replay() {
+    let lab = Lab::get();
+    let acceptor = acceptor(&lab.keytab("mbx"));
+    for engine in [Engine::Native, Engine::Gssapi] {
+        let token = raw(token_for(engine, mapped(&lab, "alice").unwrap(), &mbx1()).await.unwrap().token);
+        acceptor.accept(&token, None).unwrap();
+        let error = acceptor.accept(&token, None).unwrap_err();
+        // KRB_AP_ERR_REPEAT (RFC 4120 section 7.5.9), in the library's own numbering of duplicate tokens.
+        assert!(error.to_string().contains("replay"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_cannot_be_delegated_is_named_as_such() {
+    let failure = refusal(mapped(&Lab::get(), "carol").unwrap(), &mbx1()).await;
+    assert_eq!(failure.cause, Cause::UserNotDelegable, "{failure}");
+}
+
+#[tokio::test]
+async fn a_disabled_account_is_refused_at_s4u2self() {
+    let failure = refusal(mapped(&Lab::get(), "dave").unwrap(), &mbx1()).await;
+    assert_eq!(failure.cause, Cause::UserRevoked, "{failure}");
+}
+
+#[tokio::test]
+async fn an_unknown_user_is_refused_at_s4u2self() {
+    let failure = refusal(account("nobody@corp.example"), &mbx1()).await;
+    assert_eq!(failure.cause, Cause::UserUnknown, "{failure}");
+}
+
+#[tokio::test]
+async fn an_spn_that_is_not_on_the_delegation_list_is_refused() {
+    let target = target("HTTP/notlisted.corp.example", false, TokenFormat::Spnego);
+    let failure = refusal(mapped(&Lab::get(), "alice").unwrap(), &target).await;
+    assert_eq!(failure.cause, Cause::DelegationRefused, "{failure}");
+}
+
+#[tokio::test]
+async fn an_spn_that_does_not_exist_is_named_as_such() {
+    let target = target("HTTP/nosuch.corp.example", false, TokenFormat::Spnego);
+    let failure = refusal(mapped(&Lab::get(), "alice").unwrap(), &target).await;
+    assert_eq!(failure.cause, Cause::SpnUnknown, "{failure}");
+}
+
+#[tokio::test]
+async fn an_rc4_service_is_refused_unless_the_back_end_allows_it_by_name() {
+    let lab = Lab::get();
+    let strict = target("HTTP/mbx2003.corp.example", false, TokenFormat::Spnego);
+    let failure = refusal(mapped(&lab, "alice").unwrap(), &strict).await;
+    assert_eq!(failure.cause, Cause::WeakEtypeRefused, "{failure}");
+
+    let lax = target("HTTP/mbx2003.corp.example", true, TokenFormat::Spnego);
+    for engine in [Engine::Native, Engine::Gssapi] {
+        let issued = token_for(engine, mapped(&lab, "alice").unwrap(), &lax).await.unwrap();
+        assert_eq!(issued.facts.ticket_etype, 23);
+        let accepted = acceptor(&lab.keytab("mbx")).accept(&raw(issued.token), None).unwrap();
+        assert!(accepted.client.starts_with("alice"), "{accepted:?}");
+    }
+}
+
+/// CVE-2021-42287 and its kin: without `$` the KDC finds the domain controller's machine account, and the ticket's name hides it.
+#[tokio::test]
+async fn a_upn_that_the_kdc_resolves_to_a_machine_account_is_refused() {
+    let lab = Lab::get();
+    // The certificate names the machine's own SID, so only the kind of the account can refuse it.
+    let failure = refusal(mapped(&lab, "dollar").unwrap(), &mbx1()).await;
+    assert_eq!(failure.cause, Cause::AccountKindRefused, "{failure}");
+    let failure = refusal(account("dc1@corp.example"), &mbx1()).await;
+    assert_eq!(failure.cause, Cause::AccountKindRefused, "{failure}");
+}
+
+#[tokio::test]
+async fn a_certificate_with_another_accounts_sid_is_refused() {
+    let failure = refusal(mapped(&Lab::get(), "alice-wrong-sid").unwrap(), &mbx1()).await;
+    assert_eq!(failure.cause, Cause::SidMismatch, "{failure}");
+}
+
+#[tokio::test]
+async fn a_privileged_account_is_refused_unless_the_deny_list_is_changed() {
+    let lab = Lab::get();
+    let admin = mapped(&lab, "admin1").unwrap();
+    let failure = refusal(Arc::clone(&admin), &mbx1()).await;
+    assert_eq!(failure.cause, Cause::PrivilegedRefused, "{failure}");
+
+    let config = KerberosConfig { denied_groups: vec![], ..kerberos_config(&lab, Engine::Native) };
+    let delegator = Delegator::start(config).unwrap();
+    delegator.token(&grant(admin, &mbx1()), None, soon()).await.expect("allowed when no group is denied");
+}
+
+#[tokio::test]
+async fn a_wrong_key_in_the_keytab_is_named_as_such() {
+    let lab = Lab::get();
+    let config = KerberosConfig { keytab: lab.keytab("wrong-key"), ..kerberos_config(&lab, Engine::Native) };
+    let delegator = Delegator::start(config).unwrap();
+    let failure = delegator.token(&grant(mapped(&lab, "alice").unwrap(), &mbx1()), None, soon()).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::OwnKeyRefused, "{failure}");
+}
+
+#[tokio::test]
+async fn a_keytab_without_our_principal_is_refused_at_start_and_lists_what_it_has() {
+    let lab = Lab::get();
+    let config = KerberosConfig { keytab: lab.keytab("mbx"), ..kerberos_config(&lab, Engine::Native) };
+    let failure = Delegator::start(config).map(|_| ()).unwrap_err();
+    assert_eq!(failure.cause, Cause::KeytabUnusable);
+    assert!(failure.detail.contains("svc-bridge") && failure.detail.contains("mbx1"), "{failure}");
+}
+
+#[tokio::test]
+async fn the_second_token_comes_from_the_cache_and_differs_from_the_first() {
+    let lab = Lab::get();
+    for engine in [Engine::Native, Engine::Gssapi] {
+        let delegator = Delegator::start(kerberos_config(&lab, engine)).unwrap();
+        let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
+        let first = delegator.token(&grant, None, soon()).await.unwrap();
+        let second = delegator.token(&grant, None, soon()).await.unwrap();
+        assert!(!first.facts.cache_hit && second.facts.cache_hit);
+        assert!(!first.facts.stages.is_empty() && second.facts.stages.is_empty());
+        assert_ne!(raw(first.token), raw(second.token));
+    }
+}
+
+#[tokio::test]
+async fn many_requests_for_one_user_cost_one_acquisition() {
+    let lab = Lab::get();
+    let delegator = Delegator::start(kerberos_config(&lab, Engine::Native)).unwrap();
+    let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (delegator, grant) = (Arc::clone(&delegator), grant.clone());
+        waiting.spawn(async move { delegator.token(&grant, None, soon()).await.unwrap().facts.end_time });
+    }
+    waiting.join_all().await;
+    assert_eq!(delegator.acquisitions(), 1);
+}
+
+#[tokio::test]
+async fn a_forgotten_ticket_is_acquired_anew_and_forgetting_is_rate_limited() {
+    let lab = Lab::get();
+    let delegator = Delegator::start(kerberos_config(&lab, Engine::Native)).unwrap();
+    let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
+    delegator.token(&grant, None, soon()).await.unwrap();
+    assert!(delegator.forget(&grant));
+    assert!(!delegator.token(&grant, None, soon()).await.unwrap().facts.cache_hit);
+    let allowed = (0..1000).filter(|_| delegator.forget(&grant)).count();
+    assert!(allowed < 100, "{allowed}");
+}
+
+#[tokio::test]
+async fn a_wrong_channel_binding_is_refused_by_the_acceptor_and_the_right_one_accepted() {
+    let lab = Lab::get();
+    let binding = ChannelBinding { certificate_hash: vec![7; 32] };
+    let other = ChannelBinding { certificate_hash: vec![8; 32] };
+    let acceptor = acceptor(&lab.keytab("mbx"));
+    for engine in [Engine::Native, Engine::Gssapi] {
+        let delegator = Delegator::start(kerberos_config(&lab, engine)).unwrap();
+        let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
+        let right = raw(delegator.token(&grant, Some(&binding), soon()).await.unwrap().token);
+        acceptor.accept(&right, Some(&binding.application_data())).unwrap_or_else(|error| panic!("{engine:?}: {error}"));
+        let wrong = raw(delegator.token(&grant, Some(&other), soon()).await.unwrap().token);
+        // GSS_S_BAD_BINDINGS is routine error 4 (RFC 2744 section 3.9.1).
+        assert_eq!(acceptor.accept(&wrong, Some(&binding.application_data())).unwrap_err().routine(), 4, "{engine:?}");
+    }
+}
+
+/// The library's identity fallback: a credential impersonated for one mechanism and used with another silently authenticates with
+/// a default credential. Nothing default is in reach of this process, and the bridge never mixes mechanisms.
+#[tokio::test]
+async fn an_impersonated_credential_never_authenticates_as_the_bridge_itself() {
+    use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
+    use libgssapi::name::Name;
+    use libgssapi::oid::{GSS_MECH_SPNEGO, GSS_NT_KRB5_PRINCIPAL};
+
+    let lab = Lab::get();
+    let config = kerberos_config(&lab, Engine::Native);
+    let spn = Spn::parse("HTTP/mbx1.corp.example").unwrap();
+    let ourselves = Impersonator::acquire(&config.principal, &config.keytab, "fallback-test").unwrap();
+    let user = ourselves.impersonate(&RequestedName::Enterprise("alice@corp.example".into())).unwrap();
+
+    // The hazard itself: krb5 credential, SPNEGO context. With no default credential it fails closed.
+    let name = || Name::new(b"HTTP/mbx1.corp.example@CORP.EXAMPLE", Some(GSS_NT_KRB5_PRINCIPAL)).unwrap();
+    let mut mixed = ClientCtx::new(Some(user.cred()), name(), CtxFlags::GSS_C_MUTUAL_FLAG, Some(GSS_MECH_SPNEGO));
+    if mixed.step(None, None).is_ok() {
+        let source = mixed.source_name().unwrap().display_name().unwrap();
+        let source = String::from_utf8_lossy(&source).into_owned();
+        assert!(source.starts_with("alice"), "mixed mechanisms authenticated as {source}");
+    }
+
+    // What the engines do: the same mechanism throughout, and the acceptor sees alice.
+    let (token, _) = ReferenceContext::initiate(user.cred(), &spn, None).unwrap();
+    let accepted = acceptor(&lab.keytab("mbx")).accept(&token, None).unwrap();
+    assert!(accepted.client.starts_with("alice"), "{accepted:?}");
+}

@@ -1,0 +1,61 @@
+//! What every suite against the lab needs: where the lab is, a bridge process, a device with a certificate.
+
+pub mod bridge;
+pub mod device;
+
+use std::path::{Path, PathBuf};
+
+/// The running lab (`integration/lab.sh up`), found through `KCD_LAB`.
+#[derive(Clone, Debug)]
+pub struct Lab {
+    directory: PathBuf,
+}
+
+impl Lab {
+    pub fn get() -> Self {
+        let directory = std::env::var_os("KCD_LAB").expect("run this through `integration/lab.sh run`: KCD_LAB is not set");
+        Self { directory: directory.into() }
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.directory.join(relative)
+    }
+
+    pub fn keytab(&self, name: &str) -> PathBuf {
+        self.path(&format!("keytabs/{name}.keytab"))
+    }
+
+    pub fn pki(&self, file: &str) -> PathBuf {
+        self.path(&format!("pki/{file}"))
+    }
+
+    /// The SID of an account, as the domain gave it.
+    pub fn sid(&self, user: &str) -> String {
+        let table = read(&self.path("users.tsv"));
+        let row = table.lines().find(|row| row.split('\t').next() == Some(user)).expect("the user is in users.tsv");
+        row.split('\t').nth(2).expect("users.tsv has a SID column").to_owned()
+    }
+
+    /// A line of lab.env.
+    pub fn variable(&self, name: &str) -> String {
+        let table = read(&self.path("lab.env"));
+        let value = table.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("lab.env has {name}")).to_owned()
+    }
+}
+
+pub fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Polls until `probe` gives a value; fails after ten seconds.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(std::time::Instant::now() < deadline, "not within ten seconds: {what}");
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,187 @@
+//! `[[backend]]` and `[[route]]`
+
+use std::cmp::Reverse;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::problem::{Complaint, quote};
+use crate::config::schema::PROFILE_DEFAULTS;
+use crate::config::section::Section;
+use crate::config::{suggest, value};
+use crate::policy::{Target, TokenFormat};
+use crate::proxy::{BackendConfig, Mutual, Profile, RouteConfig, Transport};
+
+/// The back ends, and the names that routes may use: also those of back ends with other problems.
+pub(super) struct Backends<'a> {
+    pub(super) names: Vec<&'a str>,
+    pub(super) configs: Option<Vec<BackendConfig>>,
+}
+
+pub(super) fn backends<'a>(sections: &[Section<'a>]) -> Backends<'a> {
+    let mut names = Vec::new();
+    let mut configs = Vec::new();
+    for section in sections {
+        configs.push(backend(section));
+        let name = section.peek("name").unwrap_or_default();
+        if !name.is_empty() && names.contains(&name) {
+            section.problem("name", format!("there is another back end named {}", quote(name)), "give each its own name");
+        }
+        names.push(name);
+    }
+    Backends { names, configs: configs.into_iter().collect() }
+}
+
+fn backend(section: &Section<'_>) -> Option<BackendConfig> {
+    let name = section.text("name", name);
+    let spn = section.text("spn", value::spn);
+    let url = section.text("url", value::backend_url);
+    let profile_name = section.choice("profile");
+    let transport = transport(section, url.as_ref());
+    let host = section.text("host", value::host_header);
+    let channel_binding = channel_binding(section, transport.as_ref());
+    let allow_rc4 = section.bool("allow_rc4");
+    let token_format = section.choice("token").and_then(token_format);
+    let mutual = section.choice("mutual").and_then(mutual);
+    let identity_bound = section.bool("identity_bound");
+    let connect_timeout = section.duration("connect_timeout");
+    let response_timeout = section.duration_or("response_timeout", profile_default(profile_name, "response_timeout"));
+    let idle_timeout = section.duration("idle_timeout");
+    let max_idle_per_principal = section.count("max_idle_per_principal");
+    let max_connections = section.count("max_connections");
+    let max_body_bytes = section.size("max_body_bytes");
+    let replay_buffer_bytes = section.size_in_memory("replay_buffer_bytes");
+    let url = url?;
+    Some(BackendConfig {
+        target: Arc::new(Target { name: name?.into(), spn: spn?, allow_rc4: allow_rc4?, token_format: token_format? }),
+        profile: profile_name.and_then(profile)?,
+        authority: url.authority,
+        transport: transport?,
+        host_header: host.unwrap_or(url.written),
+        channel_binding: channel_binding?,
+        mutual: mutual?,
+        identity_bound: identity_bound?,
+        connect_timeout: connect_timeout?,
+        response_timeout: response_timeout?,
+        idle_timeout: idle_timeout?,
+        max_idle_per_principal: max_idle_per_principal?,
+        max_body_bytes: max_body_bytes?,
+        replay_buffer_bytes: replay_buffer_bytes?,
+        max_connections: max_connections?,
+    })
+}
+
+fn name(text: &str) -> Result<String, Complaint> {
+    let good = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    let complaint = || Complaint::new(format!("{} is not a name", quote(text)), "use letters, digits, '.', '-' and '_', 64 at most");
+    good.then(|| text.to_owned()).ok_or_else(complaint)
+}
+
+fn transport(section: &Section<'_>, url: Option<&value::BackendUrl>) -> Option<Transport> {
+    let anchors: Option<Vec<PathBuf>> = section.paths("trust_anchors");
+    let https = url.map(|url| url.https);
+    match section.choice("transport")? {
+        "http" => {
+            if https == Some(true) {
+                section.problem("transport", "the url is https and the transport http", "make both http, or leave transport out");
+            }
+            section.refuse("trust_anchors", "not used by transport \"http\"");
+            Some(Transport::Http)
+        }
+        "tls" => {
+            if https == Some(false) {
+                let message = "an http url is in the clear, and that has to be said";
+                section.problem("transport", message, "write transport = \"http\", or make the url https");
+                return None;
+            }
+            section.need("trust_anchors", "the back end's certificate must chain to something");
+            Some(Transport::Tls { trust_anchors: anchors? })
+        }
+        _ => None,
+    }
+}
+
+fn channel_binding(section: &Section<'_>, transport: Option<&Transport>) -> Option<bool> {
+    if !section.has("channel_binding") {
+        return Some(matches!(transport?, Transport::Tls { .. }));
+    }
+    if section.peek("channel_binding").is_some_and(|text| text.contains(['/', '.'])) {
+        let message = "a certificate file is not available in this version";
+        section.problem("channel_binding", message, "\"off\" behind something that ends TLS in front of the server, else \"auto\"");
+        return None;
+    }
+    match section.choice("channel_binding")? {
+        "auto" if transport == Some(&Transport::Http) => {
+            section.problem("channel_binding", "there is no TLS session to bind to", "remove it, or use transport \"tls\"");
+            None
+        }
+        "auto" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn token_format(name: &str) -> Option<TokenFormat> {
+    match name {
+        "spnego" => Some(TokenFormat::Spnego),
+        "spnego-microsoft" => Some(TokenFormat::SpnegoMicrosoft),
+        "kerberos" => Some(TokenFormat::Kerberos),
+        _ => None,
+    }
+}
+
+fn mutual(name: &str) -> Option<Mutual> {
+    match name {
+        "required" => Some(Mutual::Required),
+        "tolerate-absence" => Some(Mutual::TolerateAbsence),
+        _ => None,
+    }
+}
+
+fn profile(name: &str) -> Option<Profile> {
+    match name {
+        "generic" => Some(Profile::Generic),
+        "iis" => Some(Profile::Iis),
+        "exchange-2003" => Some(Profile::Exchange2003),
+        "exchange-2007" => Some(Profile::Exchange2007),
+        "exchange-2010" => Some(Profile::Exchange2010),
+        _ => None,
+    }
+}
+
+fn profile_default(profile: Option<&str>, key: &str) -> Option<&'static str> {
+    PROFILE_DEFAULTS.iter().find(|(of, sets, _)| Some(*of) == profile && *sets == key).map(|(_, _, value)| *value)
+}
+
+/// Longest path first, and among equals the routes with a host before those without: the first that matches is the one.
+pub(super) fn routes(sections: &[Section<'_>], backends: &[&str]) -> Option<Vec<RouteConfig>> {
+    let mut routes: Vec<RouteConfig> = Vec::new();
+    let mut complete = true;
+    for section in sections {
+        let Some(route) = route(section, backends) else {
+            complete = false;
+            continue;
+        };
+        if routes.iter().any(|other| other.host == route.host && other.path.eq_ignore_ascii_case(&route.path)) {
+            section.problem("path", "another route has the same host and path", "remove one: letter case makes no difference");
+        }
+        routes.push(route);
+    }
+    routes.sort_by_key(|route| (Reverse(route.path.len()), route.host.is_none()));
+    complete.then_some(routes)
+}
+
+fn route(section: &Section<'_>, backends: &[&str]) -> Option<RouteConfig> {
+    let host = section.text("host", value::route_host);
+    let path = section.text("path", value::route_path);
+    let backend = section.text("backend", |name| {
+        let known = || backends.iter().copied().filter(|name| !name.is_empty());
+        let remedy = || match suggest::nearest(name, known()) {
+            Some(right) => format!("did you mean {right:?}?"),
+            None if known().next().is_none() => "add a [[backend]] of that name".to_owned(),
+            None => format!("known: {}", known().map(quote).collect::<Vec<_>>().join(", ")),
+        };
+        let index = backends.iter().position(|known| *known == name && !name.is_empty());
+        index.ok_or_else(|| Complaint::new(format!("there is no back end named {}", quote(name)), remedy()))
+    });
+    Some(RouteConfig { host, path: path?, backend: backend? })
+}

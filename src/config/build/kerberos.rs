@@ -1,0 +1,86 @@
+//! `[kerberos]`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::section::Section;
+use crate::config::value;
+use crate::kerberos::config::{Engine, KdcSource, KerberosConfig};
+use crate::kerberos::name::{OwnPrincipal, Realm};
+
+pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) -> Option<KerberosConfig> {
+    let principal = section.text("principal", value::own_principal);
+    let keytab = section.path("keytab");
+    let realms = realms(section, principal.as_ref());
+    let engine = section.choice("engine").and_then(engine);
+    let workers = section.count("workers");
+    let queue = section.count("queue");
+    let acquire_timeout = section.duration("acquire_timeout");
+    let kdc_timeout = section.duration("kdc_timeout");
+    let soft_age = section.duration("soft_age");
+    let max_ride_through = section.duration("max_ride_through");
+    let clock_skew = section.duration("clock_skew");
+    let cache_bytes = section.size("cache_bytes");
+    let denied_groups = section.rids("denied_groups");
+    let denied_accounts = section.rids("denied_accounts");
+    if let Some((kdc, whole)) = kdc_timeout.zip(acquire_timeout)
+        && kdc > whole
+    {
+        let name = if section.has("kdc_timeout") { "kdc_timeout" } else { "acquire_timeout" };
+        section.problem(name, "kdc_timeout is longer than acquire_timeout", "one exchange is part of an acquisition: make it the shorter one");
+    }
+    Some(KerberosConfig {
+        principal: principal?,
+        keytab: keytab?,
+        realms: realms?,
+        engine: engine?,
+        workers: workers?,
+        queue: queue?,
+        acquire_timeout: acquire_timeout?,
+        kdc_timeout: kdc_timeout?,
+        soft_age: soft_age?,
+        max_ride_through: max_ride_through?,
+        clock_skew: clock_skew?,
+        cache_bytes: cache_bytes?,
+        denied_groups: denied_groups?,
+        denied_accounts: denied_accounts?,
+        runtime_directory: runtime_directory?,
+    })
+}
+
+/// Our own realm from `kdcs`, the others from `realms`.
+fn realms(section: &Section<'_>, principal: Option<&OwnPrincipal>) -> Option<BTreeMap<Realm, KdcSource>> {
+    let mut realms = BTreeMap::new();
+    let mut complete = true;
+    let own = kdcs(section);
+    for (name, realm_section) in section.named("realms") {
+        let realm = match value::realm(name) {
+            Ok(realm) => Some(realm),
+            Err(complaint) => {
+                realm_section.problem_here(complaint.message, complaint.remedy);
+                None
+            }
+        };
+        if realm.is_some() && realm.as_ref() == principal.map(OwnPrincipal::realm) {
+            realm_section.problem_here("this is our own realm", "its KDCs are kerberos.kdcs");
+        }
+        match realm.zip(kdcs(&realm_section)) {
+            Some((realm, source)) => drop(realms.insert(realm, source)),
+            None => complete = false,
+        }
+    }
+    realms.insert(principal?.realm().clone(), own?);
+    complete.then_some(realms)
+}
+
+fn kdcs(section: &Section<'_>) -> Option<KdcSource> {
+    if section.has("kdcs") { section.texts("kdcs", value::kdc_address).map(KdcSource::List) } else { Some(KdcSource::Dns) }
+}
+
+fn engine(name: &str) -> Option<Engine> {
+    match name {
+        "native" => Some(Engine::Native),
+        "gssapi" => Some(Engine::Gssapi),
+        _ => None,
+    }
+}

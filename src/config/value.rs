@@ -1,0 +1,435 @@
+//! What single values may look like: every parser says what is wrong and what to write instead.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::config::problem::{Complaint, quote};
+use crate::identity::RequestedName;
+use crate::kerberos::config::KdcAddress;
+use crate::kerberos::name::{NameError, OwnPrincipal, Realm, Spn};
+use crate::kerberos::sid::Sid;
+use crate::proxy::Authority;
+
+type Parsed<T> = Result<T, Complaint>;
+
+/// `500ms`, `10s`, `15m`, `4h`.
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    let complaint = || Complaint::new(format!("{} is not a duration", quote(text)), "write a whole number and ms, s, m or h: \"10s\"");
+    let (number, unit) = number_and_unit(text).ok_or_else(complaint)?;
+    let milliseconds = match unit {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60 * 1000),
+        "h" => Some(60 * 60 * 1000),
+        _ => None,
+    };
+    milliseconds.and_then(|factor: u64| number.checked_mul(factor)).map(Duration::from_millis).ok_or_else(complaint)
+}
+
+/// The way [`duration`] is written, in the largest unit that loses nothing.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    match milliseconds {
+        0 => "0s".to_owned(),
+        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+/// `65536`, `64KiB`, `30MiB`, `1GiB`.
+pub(super) fn size(text: &str) -> Parsed<u64> {
+    let complaint = || {
+        Complaint::new(format!("{} is not a size", quote(text)), "write bytes as a number, or a whole number and KiB, MiB or GiB: \"30MiB\"")
+    };
+    let (number, unit) = number_and_unit(text).ok_or_else(complaint)?;
+    let shift = match unit {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        _ => None,
+    };
+    shift.and_then(|shift| number.checked_mul(1 << shift)).ok_or_else(complaint)
+}
+
+/// The way [`size`] is written, in the largest unit that loses nothing.
+pub(super) fn show_size(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        n if n % (1 << 30) == 0 => format!("{}GiB", n >> 30),
+        n if n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+        n if n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
+        n => n.to_string(),
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit))
+}
+
+/// A file or directory: absolute, or relative to the directory of the configuration file.
+pub(super) fn path(text: &str, base: &Path) -> Parsed<PathBuf> {
+    // A path key may hold a pasted key or password by mistake: it is never quoted.
+    if text.is_empty() {
+        return Err(Complaint::new("the path is empty", "name a file"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Complaint::new("a path cannot hold line breaks or control characters", "name a file; contents are never put inline"));
+    }
+    if text.starts_with('~') {
+        return Err(Complaint::new("~ is not expanded", "write the absolute path"));
+    }
+    Ok(base.join(text))
+}
+
+/// `address:port` to listen on.
+pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| {
+        let remedy = "write an IP address and a port: \"0.0.0.0:443\", or \"[::]:443\" for IPv6";
+        Complaint::new(format!("{} is not an address to listen on", quote(text)), remedy)
+    })
+}
+
+/// `name@REALM`, the bridge's own account.
+pub(super) fn own_principal(text: &str) -> Parsed<OwnPrincipal> {
+    OwnPrincipal::parse(text).map_err(|error| name_complaint("principal", text, &error, "write name@REALM: \"svc-bridge@CORP.EXAMPLE\""))
+}
+
+/// A realm in upper case.
+pub(super) fn realm(text: &str) -> Parsed<Realm> {
+    Realm::parse(text).map_err(|error| name_complaint("realm", text, &error, "write the domain's name in upper case: \"CORP.EXAMPLE\""))
+}
+
+/// `HTTP/host`.
+pub(super) fn spn(text: &str) -> Parsed<Spn> {
+    let remedy = "write service/host as setspn lists it, without realm: \"HTTP/mbx1.corp.example\"";
+    Spn::parse(text).map_err(|error| name_complaint("service principal name", text, &error, remedy))
+}
+
+fn name_complaint(what: &str, text: &str, error: &NameError, remedy: &str) -> Complaint {
+    match error {
+        NameError::RealmCase(right) => Complaint::new(
+            format!("the realm in {} is not in upper case", quote(text)),
+            format!("write {right}: Active Directory's realms are the domain's name in upper case"),
+        ),
+        other => Complaint::new(format!("{} is not a {what}: {other}", quote(text)), remedy),
+    }
+}
+
+/// A security identifier.
+pub(super) fn sid(text: &str) -> Parsed<Sid> {
+    Sid::parse(text).map_err(|_| {
+        let remedy = "write it as Get-ADUser shows it: \"S-1-5-21-...-1105\"";
+        Complaint::new(format!("{} is not a security identifier", quote(text)), remedy)
+    })
+}
+
+/// A user's `name@REALM` for the static table: one sAMAccountName, never a computer's.
+pub(super) fn account(text: &str) -> Parsed<RequestedName> {
+    let form = "write sAMAccountName@REALM: \"alice@CORP.EXAMPLE\"";
+    let complaint = |why: &str| Complaint::new(format!("{} is not an account: {why}", quote(text)), form);
+    let (name, realm_text) = text.rsplit_once('@').ok_or_else(|| complaint("there is no @"))?;
+    // MS-SAMR 3.1.1.6: characters a sAMAccountName cannot hold, and what would be read as a second component.
+    if name.trim() != name || name.is_empty() || name.chars().any(|c| c.is_control() || "\"/\\[]:;|=,+*?<>@".contains(c)) {
+        return Err(complaint("the name is empty or holds a character no account name has"));
+    }
+    if name.ends_with('$') {
+        return Err(complaint("a name that ends in $ is a computer's, and only users are delegated"));
+    }
+    Ok(RequestedName::Account { name: name.into(), realm: realm(realm_text)? })
+}
+
+/// A user principal name for the static table; sent as an enterprise name.
+pub(super) fn upn(text: &str) -> Parsed<RequestedName> {
+    let complaint = |why: &str| {
+        Complaint::new(format!("{} is not a user principal name: {why}", quote(text)), "write it as the account has it: \"alice@corp.example\"")
+    };
+    let (name, suffix) = text.split_once('@').ok_or_else(|| complaint("there is no @"))?;
+    if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace() || "/\\".contains(c)) {
+        return Err(complaint("the name is empty or holds a character no such name has"));
+    }
+    if name.ends_with('$') {
+        return Err(complaint("a name that ends in $ is a computer's, and only users are delegated"));
+    }
+    if !is_domain_name(suffix) {
+        return Err(complaint("what follows the @ is not a domain name"));
+    }
+    Ok(RequestedName::Enterprise(text.to_ascii_lowercase().into()))
+}
+
+/// A UPN suffix, returned in lower case.
+pub(super) fn upn_suffix(text: &str) -> Parsed<String> {
+    if is_domain_name(text) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let remedy = match text.rsplit_once('@') {
+        Some((_, suffix)) if is_domain_name(suffix) => format!("write only what follows the @: {suffix:?}"),
+        _ => "write a whole domain name, without wildcards: \"corp.example\"".to_owned(),
+    };
+    Err(Complaint::new(format!("{} is not a UPN suffix", quote(text)), remedy))
+}
+
+/// `host`, `host:port`, `address` or `[v6]:port` of a KDC; the port is 88 unless it is given.
+pub fn kdc_address(text: &str) -> Result<KdcAddress, Complaint> {
+    const PORT: u16 = 88;
+    let complaint = || Complaint::new(format!("{} is not a KDC's address", quote(text)), "write host or host:port: \"dc1.corp.example\"");
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Ok(KdcAddress { host: text.to_owned(), port: PORT });
+    }
+    let (host, port) = host_and_port(text).ok_or_else(complaint)?;
+    Ok(KdcAddress { host, port: port.unwrap_or(PORT) })
+}
+
+/// What a back end's `url` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BackendUrl {
+    pub(super) https: bool,
+    pub(super) authority: Authority,
+    /// host and port as written
+    pub(super) written: String,
+}
+
+/// `http://host`, `https://host:port`; no path, no user, no query.
+pub(super) fn backend_url(text: &str) -> Parsed<BackendUrl> {
+    let complaint = |why: &str| {
+        Complaint::new(format!("{} is not a back end's url: {why}", quote(text)), "write scheme, host and perhaps port: \"https://mbx1.corp.example\"")
+    };
+    // First of all, so that a password is never quoted.
+    if text.contains('@') {
+        return Err(Complaint::new("a user or password has no place in a back end's url", "remove the @ and what stands before it"));
+    }
+    let uri: Uri = text.parse().map_err(|_| complaint("it is not a URL"))?;
+    let https = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        Some(_) => return Err(complaint("the scheme is neither http nor https")),
+        None => return Err(complaint("there is no scheme")),
+    };
+    let written = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+    if uri.query().is_some() || text.contains('#') || !matches!(uri.path(), "" | "/") {
+        return Err(complaint("it has a path, a query or a fragment, and requests keep their own"));
+    }
+    let (host, port) = host_and_port(&written).ok_or_else(|| complaint("host or port is malformed"))?;
+    let port = port.unwrap_or(if https { 443 } else { 80 });
+    Ok(BackendUrl { https, authority: Authority { host, port }, written })
+}
+
+/// What a Host header may say: host and perhaps port.
+pub(super) fn host_header(text: &str) -> Parsed<String> {
+    let complaint = || Complaint::new(format!("{} is not a host", quote(text)), "write host or host:port: \"mail.corp.example\"");
+    host_and_port(text).map(|_| text.to_owned()).ok_or_else(complaint)
+}
+
+/// The host a route is for, in lower case; devices' ports do not matter.
+pub(super) fn route_host(text: &str) -> Parsed<String> {
+    let complaint = |remedy| Complaint::new(format!("{} is not a host", quote(text)), remedy);
+    match host_and_port(text) {
+        Some((_, None)) => Ok(text.to_ascii_lowercase()),
+        Some((host, Some(_))) => Err(complaint(format!("write the host without its port: {host:?}"))),
+        None => Err(complaint("write one exact host, without wildcards: \"mail.corp.example\"".to_owned())),
+    }
+}
+
+/// A path prefix on a segment border.
+pub(super) fn route_path(text: &str) -> Parsed<String> {
+    let complaint = |why: &str, remedy: &str| Complaint::new(format!("{} is not a route's path: {why}", quote(text)), remedy);
+    let Some(rest) = text.strip_prefix('/') else {
+        return Err(complaint("it does not start with /", "write it from the root: \"/Microsoft-Server-ActiveSync\""));
+    };
+    if rest.is_empty() {
+        return Ok(text.to_owned());
+    }
+    if rest.ends_with('/') {
+        return Err(complaint("it ends in /", "leave the last / out: a path stands for itself and everything below it"));
+    }
+    if let Some(bad) = rest.chars().find(|c| !c.is_ascii_graphic() || "?#%\\*\"<>".contains(*c)) {
+        return Err(complaint(&format!("it holds {bad:?}"), "write a plain path, without query, escapes and wildcards"));
+    }
+    if rest.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(complaint("it holds an empty or dot segment", "write the path a device asks for"));
+    }
+    Ok(text.to_owned())
+}
+
+/// SHA-256 in hexadecimal, with or without colons.
+pub(super) fn sha256(text: &str) -> Parsed<[u8; 32]> {
+    let complaint = || {
+        let remedy = "write 64 hexadecimal digits, with or without colons: openssl x509 -in device.pem -noout -fingerprint -sha256";
+        Complaint::new(format!("{} is not a SHA-256 fingerprint", quote(text)), remedy)
+    };
+    let with_colons = text.len() == 95 && text.bytes().enumerate().all(|(index, byte)| (byte == b':') == (index % 3 == 2));
+    let digits = if with_colons { text.replace(':', "") } else { text.to_owned() };
+    if digits.len() != 64 {
+        return Err(complaint());
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        let [high, low] = pair else { return Err(complaint()) };
+        *byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or_else(complaint)?;
+    }
+    Ok(bytes)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// `host`, `host:port`, `[v6]` or `[v6]:port`; the host is returned without brackets.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, after) = rest.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+    } else {
+        let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+        // Digits and dots alone are an address or a mistake, never a name.
+        let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let good = if numeric { host.parse::<IpAddr>().is_ok() } else { is_domain_name(host) };
+        good.then_some((host, port))?
+    };
+    let port = match port {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok().filter(|port| *port != 0)?),
+        Some(_) => return None,
+        None => None,
+    };
+    Some((host.to_owned(), port))
+}
+
+fn is_domain_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_their_unit() {
+        for (text, milliseconds) in [("500ms", 500), ("10s", 10_000), ("15m", 900_000), ("4h", 14_400_000), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(show_duration(Duration::from_millis(milliseconds)), text);
+        }
+        for bad in ["10", "s", "", "1.5s", "-1s", "10 s", "10S", "1d", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        for (text, bytes) in [("64KiB", 65536), ("30MiB", 31_457_280), ("1GiB", 1 << 30), ("1000", 1000)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(show_size(bytes), text);
+        }
+        for bad in ["64KB", "64k", "MiB", "-1", "1.5MiB", "18446744073709551615KiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_may_have_colons_between_all_its_bytes_or_none() {
+        let plain = "ab".repeat(32);
+        let colons = vec!["AB"; 32].join(":");
+        assert_eq!(sha256(&plain), Ok([0xab; 32]));
+        assert_eq!(sha256(&colons), Ok([0xab; 32]));
+        let shifted = format!("a:{}", colons.replacen("AB:", "B", 1));
+        for bad in ["", "ab", &plain[1..], &plain.replacen('a', "g", 1), &colons[1..], &shifted, &"é".repeat(32)] {
+            assert!(sha256(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_kdc_is_a_host_with_or_without_a_port() {
+        let kdc = |host: &str, port| Ok(KdcAddress { host: host.into(), port });
+        assert_eq!(kdc_address("dc1.corp.example"), kdc("dc1.corp.example", 88));
+        assert_eq!(kdc_address("dc1:8888"), kdc("dc1", 8888));
+        assert_eq!(kdc_address("10.0.0.1"), kdc("10.0.0.1", 88));
+        assert_eq!(kdc_address("[fd00::1]:99"), kdc("fd00::1", 99));
+        assert_eq!(kdc_address("fd00::1"), kdc("fd00::1", 88));
+        for bad in ["", "dc1:", "dc1:0", "dc1:70000", "dc1:+88", "tcp/dc1", "ldap://dc1", "dc 1", "10.0.0.256", "[dc1]:88", "a..b"] {
+            assert!(kdc_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_back_end_url_is_scheme_and_authority_only() {
+        let url = backend_url("https://mbx1.corp.example").unwrap();
+        assert_eq!((url.https, url.authority.port, url.written.as_str()), (true, 443, "mbx1.corp.example"));
+        let url = backend_url("http://[fd00::1]:8080/").unwrap();
+        assert_eq!((url.https, url.authority.host.as_str(), url.written.as_str()), (false, "fd00::1", "[fd00::1]:8080"));
+        for bad in ["mbx1", "ftp://mbx1", "http://", "http://u:p@mbx1", "http://mbx1/exchange", "http://mbx1/?x", "http://mbx1:x", "http://mbx1/#f"] {
+            assert!(backend_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        let complaint = backend_url("http://user:hunter2@mbx1").unwrap_err();
+        assert!(!complaint.to_string().contains("hunter2"), "{complaint}");
+    }
+
+    #[test]
+    fn a_computer_account_cannot_stand_in_the_static_table() {
+        assert!(account("DC1$@CORP.EXAMPLE").unwrap_err().message.contains("computer"));
+        assert!(upn("dc1$@corp.example").unwrap_err().message.contains("computer"));
+    }
+
+    #[test]
+    fn an_account_is_one_name_in_an_upper_case_realm() {
+        assert!(account("alice@CORP.EXAMPLE").is_ok());
+        assert!(account("alice@corp.example").unwrap_err().remedy.contains("CORP.EXAMPLE"));
+        for bad in ["alice", "@CORP.EXAMPLE", "HTTP/host@CORP.EXAMPLE", "a@b@CORP.EXAMPLE", "a\\b@CORP.EXAMPLE"] {
+            assert!(account(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_upn_is_kept_in_lower_case() {
+        assert_eq!(upn("Alice@Corp.Example"), Ok(RequestedName::Enterprise("alice@corp.example".into())));
+        for bad in ["alice", "@corp.example", "alice@", "alice@corp..example", "a@b@c", "a b@corp.example", "a/b@corp.example"] {
+            assert!(upn(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_is_a_domain_name_without_at_sign_or_wildcard() {
+        assert_eq!(upn_suffix("Corp.Example"), Ok("corp.example".into()));
+        assert!(upn_suffix("@corp.example").unwrap_err().remedy.contains("\"corp.example\""));
+        for bad in ["", "*", "*.corp.example", ".corp.example", "corp.example.", "corp example"] {
+            assert!(upn_suffix(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_route_path_is_plain() {
+        for good in ["/", "/Microsoft-Server-ActiveSync", "/a/b"] {
+            assert_eq!(route_path(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a", "/a/", "//", "/a//b", "/a/../b", "/a?b", "/a%20b", "/a b", "/a\\b", "/*", "/ä"] {
+            assert!(route_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_are_resolved_against_the_file_and_never_quoted() {
+        let base = Path::new("/etc/kcd-bridge");
+        assert_eq!(path("tls/server.pem", base), Ok("/etc/kcd-bridge/tls/server.pem".into()));
+        assert_eq!(path("/srv/x.pem", base), Ok("/srv/x.pem".into()));
+        for bad in ["", "-----BEGIN PRIVATE KEY-----\nMIIE", "~/x.pem"] {
+            let complaint = path(bad, base).unwrap_err();
+            assert!(bad.is_empty() || !complaint.to_string().contains("MIIE"), "{complaint}");
+        }
+    }
+}

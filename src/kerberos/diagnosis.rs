@@ -1,0 +1,96 @@
+//! The acquisition once more, stage by stage, with what was seen at each: for `kcd-bridge doctor`. Touches no cache.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::failure::{Cause, Failure};
+use crate::identity::Principal;
+use crate::kerberos::ChannelBinding;
+use crate::kerberos::NegotiateToken;
+use crate::kerberos::acquisition::{Acquirer, Shared};
+use crate::kerberos::config::KerberosConfig;
+use crate::kerberos::crypto::Etype;
+use crate::kerberos::engine::{EngineReply, Mint};
+use crate::kerberos::keytab::Keytab;
+use crate::kerberos::pins::SidPins;
+use crate::policy::Target;
+
+/// One stage: its name, how long it took, what was seen or why it failed.
+#[derive(Clone, Debug)]
+pub struct StageReport {
+    /// `keytab`, `tgt`, `s4u2self`, `identity`, `s4u2proxy`, `token`
+    pub stage: &'static str,
+    /// Duration of the stage.
+    pub took: Duration,
+    /// What was seen, or the failure.
+    pub outcome: Result<String, Failure>,
+}
+
+/// Every stage that was reached, and the token if all went well.
+#[derive(Debug)]
+pub struct Diagnosis {
+    /// In order; the last one may have failed.
+    pub stages: Vec<StageReport>,
+    /// A token for the target and what verifies the answer to it.
+    pub token: Option<(NegotiateToken, EngineReply)>,
+}
+
+/// Walks through the acquisition. Blocks on the KDC: call it from a blocking thread.
+pub fn diagnose(config: &KerberosConfig, principal: &Principal, target: &Target) -> Diagnosis {
+    let mut diagnosis = Diagnosis { stages: Vec::new(), token: None };
+    // The failure that ends the walk is in the report already.
+    let _ = diagnosis.walk(config, principal, target);
+    diagnosis
+}
+
+impl Diagnosis {
+    fn walk(&mut self, config: &KerberosConfig, principal: &Principal, target: &Target) -> Option<()> {
+        let keytab = self.stage("keytab", || read_keytab(config))?;
+        let shared = Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default() });
+        let mut acquirer = Acquirer::new(shared, 0);
+        self.stage("tgt", || acquirer.tgt().map(|()| ((), format!("a ticket-granting ticket for {}", config.principal))))?;
+        let user = self.stage("s4u2self", || {
+            acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
+        })?;
+        let evidence = self.stage("identity", || {
+            let evidence = acquirer.open_evidence(&user)?;
+            let sid = acquirer.identify(principal, &evidence)?;
+            let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
+            let seen = format!("{}@{}, SID {sid}, {forwardable}", evidence.client(), evidence.client_realm());
+            Ok((evidence, seen))
+        })?;
+        let ticket = self.stage("s4u2proxy", || {
+            acquirer.delegate(&user, target, &evidence)?;
+            let ticket = acquirer.service_ticket(&user, target, &evidence)?;
+            let etype = Etype::from_number(ticket.ticket_etype).map_or("unknown", Etype::name);
+            let seen = format!("{} bytes for {}, {etype}, session key {}", ticket.ticket.len(), target.spn, ticket.session_key.etype().name());
+            Ok((ticket, seen))
+        })?;
+        let token = self.stage("token", || {
+            let (token, reply) = Mint::native(ticket)?.token_now(target, None::<&ChannelBinding>)?;
+            let seen = format!("{} bytes, {} in the Authorization header", token.len(), 10 + token.len().div_ceil(3) * 4);
+            Ok(((token, reply), seen))
+        })?;
+        self.token = Some(token);
+        Some(())
+    }
+
+    fn stage<T>(&mut self, stage: &'static str, run: impl FnOnce() -> Result<(T, String), Failure>) -> Option<T> {
+        let start = Instant::now();
+        let (value, outcome) = match run() {
+            Ok((value, seen)) => (Some(value), Ok(seen)),
+            Err(failure) => (None, Err(failure)),
+        };
+        self.stages.push(StageReport { stage, took: start.elapsed(), outcome });
+        value
+    }
+}
+
+fn read_keytab(config: &KerberosConfig) -> Result<(Keytab, String), Failure> {
+    let unusable = |error: &dyn std::fmt::Display| Failure::new(Cause::KeytabUnusable, error.to_string());
+    let keytab = Keytab::read(&config.keytab).map_err(|error| unusable(&error))?;
+    keytab.check(&config.principal).map_err(|error| unusable(&error))?;
+    let keys: Vec<_> =
+        keytab.keys_for(&config.principal).map(|(kvno, key)| format!("kvno {kvno} {}", key.etype().name())).collect();
+    Ok((keytab, format!("{}: {}", config.principal, keys.join(", "))))
+}

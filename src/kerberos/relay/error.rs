@@ -1,0 +1,51 @@
+//! The relay's own KRB-ERRORs, and the codes it acts on (RFC 4120 sections 5.9.1, 7.5.9).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::der::{self, tag};
+use crate::kerberos::asn1;
+use crate::kerberos::krb_error::KrbError;
+use crate::kerberos::name::PrincipalName;
+use crate::kerberos::relay::request::KdcRequest;
+
+/// KDC_ERR_PREAUTH_REQUIRED: the usual first answer to an AS-REQ.
+pub(super) const PREAUTH_REQUIRED: i32 = 25;
+/// KDC_ERR_SVC_UNAVAILABLE
+pub(super) const SERVICE_UNAVAILABLE: i32 = 29;
+/// KRB_ERR_RESPONSE_TOO_BIG: ask again by TCP.
+pub(super) const RESPONSE_TOO_BIG: i32 = 52;
+/// KDC_ERR_WRONG_REALM: the client's realm stands in the error (RFC 6806 section 7).
+pub(super) const WRONG_REALM: i32 = 68;
+
+/// The sender's clock minus ours, in seconds.
+pub(super) fn skew(error: &KrbError) -> i64 {
+    error.server_time.saturating_sub(seconds(SystemTime::now()))
+}
+
+/// A KRB-ERROR in answer to `request`, with the relay's own words.
+pub(super) fn answer(request: &KdcRequest, code: i32, words: &str) -> Vec<u8> {
+    let now = SystemTime::now();
+    let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_micros();
+    let nobody = PrincipalName { name_type: 0, components: Vec::new() };
+    let mut sname = Vec::new();
+    asn1::write_principal_name(&mut sname, request.sname.as_ref().unwrap_or(&nobody));
+
+    let mut fields = Vec::with_capacity(256);
+    asn1::write_explicit_integer(&mut fields, 0, 5);
+    asn1::write_explicit_integer(&mut fields, 1, 30);
+    asn1::write_explicit(&mut fields, 4, tag::GENERALIZED_TIME, &der::format_kerberos_time(seconds(now)));
+    asn1::write_explicit_integer(&mut fields, 5, i64::from(micros));
+    asn1::write_explicit_integer(&mut fields, 6, i64::from(code));
+    asn1::write_explicit(&mut fields, 9, tag::GENERAL_STRING, request.realm.as_bytes());
+    der::write(&mut fields, tag::context(10), &sname);
+    asn1::write_explicit(&mut fields, 11, tag::GENERAL_STRING, words.as_bytes());
+
+    let mut message = Vec::with_capacity(fields.len() + 12);
+    der::write_header(&mut message, tag::application(30), asn1::element_length(fields.len()));
+    der::write(&mut message, tag::SEQUENCE, &fields);
+    message
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}

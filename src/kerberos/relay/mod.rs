@@ -1,0 +1,380 @@
+//! The KDC relay: the one KDC that the private krb5.conf names for every realm, inside this process, on loopback.
+//!
+//! libkrb5 waits 20 seconds and more for a silent KDC (1.20), or for ever (1.22), and drops Windows' NTSTATUS. The relay does what
+//! it lacks: DNS SRV or the configured list, fail-over and fail-back, deadlines, and sight of every KRB-ERROR
+//! ([`RelayObserver`]). It reads the realm of a request and passes request and reply on unchanged; it holds no key.
+//!
+//! ```text
+//! libkrb5 --TCP 127.0.0.1--> peer (our own user?) -> request (realm, on whose behalf) -> upstream (which KDC) -> transport
+//!                                                                                           `- locate (where)
+//! ```
+//!
+//! libkrb5 uses TCP (`udp_preference_limit = 1`). On the UDP port of the same number every KDC request is answered with
+//! KDC_ERR_SVC_UNAVAILABLE at once: libkrb5 tries UDP after TCP failed, and must neither wait there nor have its request passed on
+//! a second time.
+
+mod error;
+mod locate;
+mod observer;
+mod peer;
+mod request;
+mod transport;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::failure::Cause;
+use crate::kerberos::config::{KdcSource, KerberosConfig};
+use crate::kerberos::name::Realm;
+use error::{PREAUTH_REQUIRED, SERVICE_UNAVAILABLE, WRONG_REALM};
+use locate::Locator;
+use request::KdcRequest;
+use upstream::{Answered, Content, Unanswered, Upstream};
+
+pub use locate::Kdc;
+pub use observer::{KdcNumbers, KdcReport, Outcome, RelayNumbers, RelayObserver, Sought, Whom};
+pub use request::{Exchange, Subject};
+pub use transport::AttemptError;
+
+/// No request is larger: its tickets are bounded as replies are, and an S4U2Proxy request carries two.
+const MAX_REQUEST: usize = 64 * 1024;
+/// libkrb5 sends its request at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections at a time. Every acquisition worker has one.
+const MAX_CONNECTIONS: usize = 256;
+/// Requests a second, and how many may come at once.
+const RATE: u32 = 2000;
+/// After a failure to accept: descriptors are short, and others need time to give some back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A free TCP port whose UDP twin is taken is given up; this often.
+const BIND_ATTEMPTS: usize = 64;
+
+/// What the relay needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayConfig {
+    /// Every realm on a trust path, and where its KDCs are.
+    pub realms: BTreeMap<Realm, KdcSource>,
+    /// For one KDC.
+    pub kdc_timeout: Duration,
+    /// For one exchange, whatever number of KDCs it takes.
+    pub exchange_timeout: Duration,
+}
+
+impl From<&KerberosConfig> for RelayConfig {
+    fn from(config: &KerberosConfig) -> Self {
+        Self {
+            realms: config.realms.clone(),
+            kdc_timeout: config.kdc_timeout,
+            exchange_timeout: config.acquire_timeout,
+        }
+    }
+}
+
+/// The relay's name for its constructor.
+#[derive(Debug)]
+pub struct Relay;
+
+/// The relay with its port, before a runtime exists. Connections wait in the backlog until it serves.
+#[derive(Debug)]
+pub struct BoundRelay {
+    tcp: std::net::TcpListener,
+    udp: std::net::UdpSocket,
+    port: u16,
+    observer: RelayObserver,
+}
+
+impl Relay {
+    /// Binds one random port of 127.0.0.1, for TCP and UDP.
+    pub fn bind() -> io::Result<BoundRelay> {
+        let mut trouble = io::Error::from(io::ErrorKind::AddrInUse);
+        for _ in 0..BIND_ATTEMPTS {
+            let tcp = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let port = tcp.local_addr()?.port();
+            match std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
+                Ok(udp) => {
+                    tcp.set_nonblocking(true)?;
+                    udp.set_nonblocking(true)?;
+                    return Ok(BoundRelay { tcp, udp, port, observer: RelayObserver::default() });
+                }
+                Err(error) => trouble = error,
+            }
+        }
+        Err(trouble)
+    }
+}
+
+impl BoundRelay {
+    /// The port for the private krb5.conf.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where to ask what the relay saw.
+    pub fn observer(&self) -> RelayObserver {
+        self.observer.clone()
+    }
+
+    /// Serves until `shutdown` completes; exchanges under way are then dropped. Needs a tokio runtime that runs while worker
+    /// threads wait in libkrb5.
+    pub async fn serve(self, config: RelayConfig, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        self.serve_with(config, Locator::system(), shutdown).await
+    }
+
+    async fn serve_with(self, config: RelayConfig, locator: Locator, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        let tcp = TcpListener::from_std(self.tcp)?;
+        let udp = UdpSocket::from_std(self.udp)?;
+        let timeouts = (config.kdc_timeout, config.exchange_timeout);
+        let server = Arc::new(Server {
+            upstream: Upstream::new(config.realms, locator, timeouts, self.observer.clone()),
+            observer: self.observer,
+            local: SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        });
+        tokio::select! {
+            () = server.accept(&tcp) => {}
+            () = server.refuse_datagrams(&udp) => {}
+            () = shutdown => {}
+        }
+        Ok(())
+    }
+}
+
+struct Server {
+    upstream: Upstream,
+    observer: RelayObserver,
+    local: SocketAddrV4,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    async fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let mut bucket = Bucket::new(RATE);
+        // Dropped with this future: no connection outlives the relay.
+        let mut tasks = JoinSet::new();
+        loop {
+            while tasks.try_join_next().is_some() {}
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "the KDC relay cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Whose it is comes first: other users must not use up our own allowance.
+            if !self.is_ours(peer) {
+                count(&self.observer.counters().foreign);
+                continue;
+            }
+            let Some(permit) = bucket.take().then(|| self.connections.clone().try_acquire_owned().ok()).flatten() else {
+                count(&self.observer.counters().limited);
+                continue;
+            };
+            let server = self.clone();
+            tasks.spawn(async move {
+                let _permit = permit;
+                if let Err(error) = server.serve_connection(stream).await {
+                    tracing::debug!(%error, "a connection to the KDC relay ended early");
+                }
+            });
+        }
+    }
+
+    fn is_ours(&self, peer: SocketAddr) -> bool {
+        let SocketAddr::V4(peer) = peer else { return false };
+        match peer::is_ours(peer, self.local) {
+            Ok(ours) => ours,
+            Err(error) => {
+                tracing::warn!(%error, "whose connection this is cannot be found out: refused");
+                false
+            }
+        }
+    }
+
+    /// One request, one answer.
+    async fn serve_connection(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let message = match timeout(REQUEST_TIMEOUT, read_request(&mut stream)).await {
+            Ok(Ok(message)) => message,
+            failed => {
+                count(&self.observer.counters().malformed);
+                return failed.map_or_else(|_| Err(io::ErrorKind::TimedOut.into()), |read| read.map(drop));
+            }
+        };
+        let Ok(request) = KdcRequest::parse(&message) else {
+            count(&self.observer.counters().malformed);
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let answer = transport::framed(&self.answer(request, &message).await);
+        timeout(REQUEST_TIMEOUT, stream.write_all(&answer)).await??;
+        stream.shutdown().await
+    }
+
+    async fn answer(&self, request: KdcRequest, message: &[u8]) -> Vec<u8> {
+        let started = Instant::now();
+        let mut request = request;
+        if request.subject.is_none() {
+            request.subject = request.evidence.and_then(|evidence| self.observer.whose(&evidence));
+        }
+        if !self.upstream.lists(&request.realm) {
+            let words = format!("the realm {} is not listed", request.realm.escape_default());
+            self.unlisted(&request, None, request.realm.clone(), started);
+            return error::answer(&request, SERVICE_UNAVAILABLE, &words);
+        }
+        count(&self.observer.counters().served);
+        match self.upstream.exchange(&request.realm, request.exchange, message).await {
+            Ok(answered) => {
+                self.note(&request, &answered, started);
+                answered.bytes
+            }
+            Err(Unanswered { attempts, trouble }) => {
+                let words = format!("no KDC of the realm {} answered", request.realm.escape_default());
+                let tried: Vec<String> = attempts.iter().map(|(kdc, reason)| format!("{kdc}: {reason}")).collect();
+                let trouble_text = trouble.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    cause = Cause::KdcUnreachable.code(),
+                    realm = %request.realm,
+                    tried = %tried.join("; "),
+                    trouble = trouble_text,
+                    "no KDC answered"
+                );
+                self.failed(&request, None, Outcome::Unanswered { attempts, trouble }, started);
+                error::answer(&request, SERVICE_UNAVAILABLE, &words)
+            }
+        }
+    }
+
+    /// Remembers what an answer means for the acquisition that waits for it.
+    fn note(&self, request: &KdcRequest, answered: &Answered, started: Instant) {
+        match &answered.content {
+            Content::Reply(Some(ticket)) => {
+                match &ticket.granting_realm {
+                    Some(realm) if !self.upstream.lists(realm) => self.unlisted(request, Some(answered), realm.clone(), started),
+                    _ => {}
+                }
+                if let Some(subject) = request.subject.clone().filter(|_| request.exchange == Exchange::Tgs) {
+                    self.observer.issued(ticket.digest, subject);
+                }
+            }
+            Content::Reply(None) | Content::Error(None) => {}
+            Content::Error(Some(error)) => match (error.code, &error.client_realm) {
+                (PREAUTH_REQUIRED, _) => {}
+                (WRONG_REALM, Some(realm)) if self.upstream.lists(realm) => {}
+                (WRONG_REALM, Some(realm)) => self.unlisted(request, Some(answered), realm.clone(), started),
+                _ => {
+                    let outcome = Outcome::Error {
+                        code: error.code,
+                        ntstatus: error.nt_status(),
+                        text: error.text.clone().unwrap_or_default(),
+                        skew: error::skew(error),
+                    };
+                    self.failed(request, Some(answered), outcome, started);
+                }
+            },
+        }
+    }
+
+    fn unlisted(&self, request: &KdcRequest, answered: Option<&Answered>, realm: String, started: Instant) {
+        count(&self.observer.counters().unlisted);
+        tracing::warn!(
+            cause = Cause::RealmUnknown.code(),
+            realm = %realm.escape_default(),
+            asked = %request.realm.escape_default(),
+            remedy = Cause::RealmUnknown.remedy(),
+            "a realm is needed that the configuration does not list"
+        );
+        self.failed(request, answered, Outcome::UnlistedRealm(realm), started);
+    }
+
+    fn failed(&self, request: &KdcRequest, answered: Option<&Answered>, outcome: Outcome, started: Instant) {
+        let at = Instant::now();
+        self.observer.failed(KdcReport {
+            at,
+            exchange: request.exchange,
+            realm: request.realm.clone(),
+            subject: request.subject.clone(),
+            sname: request.sname.clone(),
+            proxy: request.evidence.is_some(),
+            kdc: answered.map(|answered| answered.kdc.clone()),
+            duration: at.saturating_duration_since(started),
+            outcome,
+        });
+    }
+
+    /// See the module's documentation. Nothing but this process's own TCP is ever passed on.
+    async fn refuse_datagrams(&self, socket: &UdpSocket) {
+        let mut bucket = Bucket::new(RATE);
+        let mut buffer = vec![0; MAX_REQUEST];
+        loop {
+            match socket.recv_from(&mut buffer).await {
+                Ok((length, client)) => {
+                    let datagram = buffer.get(..length).unwrap_or_default();
+                    if let Ok(request) = KdcRequest::parse(datagram)
+                        && bucket.take()
+                    {
+                        let answer = error::answer(&request, SERVICE_UNAVAILABLE, "this KDC relay serves TCP only");
+                        // A client that is gone needs no answer.
+                        let _ = socket.try_send_to(&answer, client);
+                    }
+                }
+                // The previous answer's addressee is gone.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
+    if length > MAX_REQUEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut message = vec![0; length];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A token bucket that holds one second's worth.
+struct Bucket {
+    rate: u32,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn new(rate: u32) -> Self {
+        Self { rate, tokens: f64::from(rate), filled: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let rate = f64::from(self.rate);
+        self.tokens = rate.min(self.tokens + now.duration_since(self.filled).as_secs_f64() * rate);
+        self.filled = now;
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

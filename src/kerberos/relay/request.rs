@@ -1,0 +1,205 @@
+//! What the relay reads of a KDC request and of a KDC reply (RFC 4120 section 5.4, MS-SFU 2.2): where it goes and on whose
+//! behalf it is asked. Nothing is changed, nothing is decrypted.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::der::{self, DerError, Reader, tag};
+use crate::kerberos::asn1::{EncryptedData, read_principal_name, text};
+use crate::kerberos::name::PrincipalName;
+
+const AS_REQ: u8 = tag::application(10);
+const AS_REP: u8 = tag::application(11);
+const TGS_REQ: u8 = tag::application(12);
+const TGS_REP: u8 = tag::application(13);
+const KRB_ERROR: u8 = tag::application(30);
+const TICKET: u8 = tag::application(1);
+
+/// MS-SFU 2.2.1
+const PA_FOR_USER: i32 = 129;
+/// MS-SFU 2.2.2
+const PA_S4U_X509_USER: i32 = 130;
+
+/// Which exchange a message belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exchange {
+    /// AS-REQ: our own ticket-granting ticket, or the realm of an enterprise name.
+    As,
+    /// TGS-REQ: S4U2Self, S4U2Proxy, and referral tickets between realms.
+    Tgs,
+}
+
+impl Exchange {
+    /// Name in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::As => "AS",
+            Self::Tgs => "TGS",
+        }
+    }
+}
+
+/// On whose behalf a request is made: raw components and the realm next to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Name as it stands in the request.
+    pub name: PrincipalName,
+    /// Realm as it stands in the request.
+    pub realm: String,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.realm.escape_default())
+    }
+}
+
+/// SHA-256 of a ticket's ciphertext: the same ticket has the same one wherever it appears, however it is framed.
+pub(super) type TicketDigest = [u8; 32];
+
+/// A KDC-REQ as far as the relay needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KdcRequest {
+    pub(super) exchange: Exchange,
+    /// Realm whose KDC is asked.
+    pub(super) realm: String,
+    /// Service asked for.
+    pub(super) sname: Option<PrincipalName>,
+    /// Client of an AS-REQ, or the user named by PA-S4U-X509-USER or PA-FOR-USER.
+    pub(super) subject: Option<Subject>,
+    /// First additional ticket: the evidence of an S4U2Proxy request.
+    pub(super) evidence: Option<TicketDigest>,
+}
+
+impl KdcRequest {
+    /// Reads one whole KDC-REQ; anything else is an error.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, DerError> {
+        let exchange = if bytes.first() == Some(&AS_REQ) { Exchange::As } else { Exchange::Tgs };
+        let mut request = Reader::new(der::only(
+            der::only(bytes, if exchange == Exchange::As { AS_REQ } else { TGS_REQ })?,
+            tag::SEQUENCE,
+        )?);
+        let version = der::integer(request.explicit(1, tag::INTEGER)?)?;
+        let kind = der::integer(request.explicit(2, tag::INTEGER)?)?;
+        if version != 5 || kind != if exchange == Exchange::As { 10 } else { 12 } {
+            return Err(DerError::Value);
+        }
+        let user = match request.explicit_optional(3, tag::SEQUENCE)? {
+            Some(padata) => s4u_user(Reader::new(padata))?,
+            None => None,
+        };
+        let mut body = Reader::new(request.explicit(4, tag::SEQUENCE)?);
+        request.finish()?;
+
+        body.read(tag::context(0))?;
+        let cname = body.optional(tag::context(1))?.map(principal_name).transpose()?;
+        let realm = text(body.explicit(2, tag::GENERAL_STRING)?)?.to_owned();
+        let sname = body.optional(tag::context(3))?.map(principal_name).transpose()?;
+        let mut evidence = None;
+        while !body.is_empty() {
+            let (tag_seen, contents) = body.any()?;
+            if tag_seen == tag::context(11) {
+                evidence = Some(ticket_facts(Reader::new(der::only(contents, tag::SEQUENCE)?).read(TICKET)?)?.digest);
+            }
+        }
+        let subject = match exchange {
+            Exchange::As => cname.map(|name| Subject { name, realm: realm.clone() }),
+            Exchange::Tgs => user,
+        };
+        Ok(Self { exchange, sname, subject, evidence, realm })
+    }
+}
+
+/// What a KDC sent back, as far as the relay needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReplyKind {
+    /// AS-REP or TGS-REP; its ticket if that can be read.
+    Reply(Option<TicketFacts>),
+    /// KRB-ERROR
+    Error,
+}
+
+/// The clear part of a ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TicketFacts {
+    pub(super) digest: TicketDigest,
+    /// `X` where the ticket is a referral to that realm: its server is `krbtgt/X`.
+    pub(super) granting_realm: Option<String>,
+}
+
+/// The kind of a reply to this exchange; `None` if it is no reply to it at all.
+pub(super) fn reply_kind(exchange: Exchange, bytes: &[u8]) -> Option<ReplyKind> {
+    let expected = match exchange {
+        Exchange::As => AS_REP,
+        Exchange::Tgs => TGS_REP,
+    };
+    match bytes.first() {
+        Some(&first) if first == expected => Some(ReplyKind::Reply(reply_ticket(bytes, expected).ok())),
+        Some(&KRB_ERROR) => Some(ReplyKind::Error),
+        _ => None,
+    }
+}
+
+fn reply_ticket(bytes: &[u8], expected: u8) -> Result<TicketFacts, DerError> {
+    let mut reply = Reader::new(der::only(Reader::new(bytes).read(expected)?, tag::SEQUENCE)?);
+    while let Some(next) = reply.peek() {
+        let contents = reply.read(next)?;
+        if next == tag::context(5) {
+            return ticket_facts(der::only(contents, TICKET)?);
+        }
+    }
+    Err(DerError::Truncated)
+}
+
+/// The user an S4U2Self request names. Both forms carry the same name when both are there.
+fn s4u_user(mut padata: Reader<'_>) -> Result<Option<Subject>, DerError> {
+    let mut user = None;
+    while !padata.is_empty() {
+        let mut entry = padata.nested(tag::SEQUENCE)?;
+        let kind = der::signed32(entry.explicit(1, tag::INTEGER)?)?;
+        let value = entry.explicit(2, tag::OCTET_STRING)?;
+        match kind {
+            PA_FOR_USER => {
+                let mut fields = Reader::new(der::only(value, tag::SEQUENCE)?);
+                let name = principal_name(fields.read(tag::context(0))?)?;
+                let realm = text(fields.explicit(1, tag::GENERAL_STRING)?)?.to_owned();
+                user = Some(Subject { name, realm });
+            }
+            PA_S4U_X509_USER if user.is_none() => {
+                let mut fields = Reader::new(Reader::new(der::only(value, tag::SEQUENCE)?).explicit(0, tag::SEQUENCE)?);
+                fields.read(tag::context(0))?;
+                let name = fields.optional(tag::context(1))?.map(principal_name).transpose()?;
+                let realm = text(fields.explicit(2, tag::GENERAL_STRING)?)?.to_owned();
+                user = name.map(|name| Subject { name, realm });
+            }
+            _ => {}
+        }
+    }
+    Ok(user)
+}
+
+/// Contents of a Ticket's APPLICATION tag.
+fn ticket_facts(ticket: &[u8]) -> Result<TicketFacts, DerError> {
+    let mut fields = Reader::new(der::only(ticket, tag::SEQUENCE)?);
+    fields.read(tag::context(0))?;
+    fields.read(tag::context(1))?;
+    let server = principal_name(fields.read(tag::context(2))?)?;
+    let cipher = EncryptedData::read(&mut Reader::new(fields.read(tag::context(3))?))?.cipher;
+    let granting_realm = match &server.components[..] {
+        [service, realm] if **service == *"krbtgt" => Some(realm.to_string()),
+        _ => None,
+    };
+    Ok(TicketFacts { digest: Sha256::digest(cipher).into(), granting_realm })
+}
+
+/// Contents of a tag that holds a PrincipalName and nothing else.
+fn principal_name(contents: &[u8]) -> Result<PrincipalName, DerError> {
+    let mut reader = Reader::new(contents);
+    let name = read_principal_name(&mut reader)?;
+    reader.finish()?;
+    Ok(name)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

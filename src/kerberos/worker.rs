@@ -1,0 +1,72 @@
+//! The border between async requests and blocking acquisitions: a fixed number of threads, a bounded queue, deadlines.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::failure::{Cause, Failure};
+use crate::identity::Principal;
+use crate::kerberos::acquisition::{Acquired, Acquirer};
+use crate::policy::Target;
+
+/// One wish for a ticket.
+struct Job {
+    principal: Arc<Principal>,
+    target: Arc<Target>,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Acquired, Failure>>,
+}
+
+/// The worker threads. They end when this is dropped and the queue has run dry.
+#[derive(Clone, Debug)]
+pub(super) struct Workers {
+    queue: SyncSender<Job>,
+}
+
+impl Workers {
+    /// Starts one thread for each acquirer: each has its own impersonator credential, so that one slow KDC exchange does not hold up
+    /// the others (decision 7c).
+    pub(super) fn start(acquirers: Vec<Acquirer>, queue: usize) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(queue);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for (index, acquirer) in acquirers.into_iter().enumerate() {
+            let receiver = Arc::clone(&receiver);
+            thread::Builder::new().name(format!("acquire-{index}")).spawn(move || work(acquirer, &receiver))?;
+        }
+        Ok(Self { queue: sender })
+    }
+
+    /// Both tickets of one user for one SPN, or why not, at the deadline at the latest. The work itself may end later; its result is
+    /// then thrown away.
+    pub(super) async fn acquire(&self, principal: Arc<Principal>, target: Arc<Target>, deadline: Instant) -> Result<Acquired, Failure> {
+        let (answer, result) = oneshot::channel();
+        let job = Job { principal, target, deadline, answer };
+        self.queue.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => Failure::from(Cause::Overloaded),
+            TrySendError::Disconnected(_) => Failure::from(Cause::ShuttingDown),
+        })?;
+        match timeout_at(deadline.into(), result).await {
+            Ok(Ok(acquired)) => acquired,
+            Ok(Err(_worker_gone)) => Err(Failure::new(Cause::AcquisitionTimeout, "the acquisition worker ended")),
+            Err(_elapsed) => Err(Cause::AcquisitionTimeout.into()),
+        }
+    }
+}
+
+fn work(mut acquirer: Acquirer, queue: &Mutex<Receiver<Job>>) {
+    loop {
+        // Only one idle worker waits in `recv`; the others wait for the lock. A worker never panics while it holds it.
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        if job.answer.is_closed() || Instant::now() >= job.deadline {
+            continue;
+        }
+        let result = acquirer.acquire(&job.principal, &job.target);
+        // Nobody waits any more when this fails.
+        let _ = job.answer.send(result);
+    }
+}

@@ -1,0 +1,171 @@
+//! The client certificate: a fact only once [`Trust::admit`](crate::tls::Trust::admit) has verified its chain.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
+
+use crate::tls::certificate::{Certificate, hex};
+use crate::tls::name;
+
+/// SHA-256 of a leaf certificate's DER.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// Of these DER bytes.
+    pub fn of(der: &[u8]) -> Self {
+        Self(Sha256::digest(der).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+/// SHA-256 of a SubjectPublicKeyInfo: names a CA by its key, whatever its certificate says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyFingerprint([u8; 32]);
+
+impl KeyFingerprint {
+    /// Of this SubjectPublicKeyInfo, header included.
+    pub(crate) fn of(public_key_info: &[u8]) -> Self {
+        Self(Sha256::digest(public_key_info).into())
+    }
+}
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyFingerprint({self})")
+    }
+}
+
+/// What a presented certificate says of itself, verified or not: for logs and audit events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// SHA-256 of the leaf.
+    pub fingerprint: Fingerprint,
+    /// Issuer, RFC 4514; empty where the certificate could not be read.
+    pub issuer: String,
+    /// Subject, RFC 4514; empty where the certificate could not be read.
+    pub subject: String,
+    /// Serial number in hexadecimal, as encoded.
+    pub serial: String,
+}
+
+impl CertificateFacts {
+    /// Whatever can be read of these bytes.
+    pub(crate) fn of(leaf: &[u8]) -> Self {
+        let read = Certificate::read(leaf).ok();
+        Self {
+            fingerprint: Fingerprint::of(leaf),
+            issuer: read.as_ref().map(|certificate| name::text(certificate.issuer)).unwrap_or_default(),
+            subject: read.as_ref().map(|certificate| name::text(certificate.subject)).unwrap_or_default(),
+            serial: read.map(|certificate| hex(certificate.serial.get(..64).unwrap_or(certificate.serial))).unwrap_or_default(),
+        }
+    }
+}
+
+/// A client certificate whose chain was verified: to a trust anchor, in time, for client authentication, not revoked.
+/// Cheap to clone. It says when that was true by [`valid_at`](Self::valid_at) only as far as the certificate itself goes; trust
+/// and revocation are asked again with [`Trust::readmit`](crate::tls::Trust::readmit).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate(Arc<Verified>);
+
+#[derive(PartialEq, Eq)]
+struct Verified {
+    chain: Vec<CertificateDer<'static>>,
+    leaf: CertificateDer<'static>,
+    issuer_key: KeyFingerprint,
+    facts: CertificateFacts,
+    not_before: UnixTime,
+    not_after: UnixTime,
+}
+
+impl ClientCertificate {
+    /// Only [`Trust::admit`](crate::tls::Trust::admit) calls this, with the leaf read and the key that verified its signature.
+    pub(in crate::tls) fn verified(
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        certificate: &Certificate<'_>,
+        issuer_key: KeyFingerprint,
+    ) -> Self {
+        let seconds = |time: i64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(time).unwrap_or(0)));
+        Self(Arc::new(Verified {
+            chain: intermediates.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+            leaf: leaf.clone().into_owned(),
+            issuer_key,
+            facts: CertificateFacts::of(leaf),
+            not_before: seconds(certificate.not_before),
+            not_after: seconds(certificate.not_after),
+        }))
+    }
+
+    /// A certificate for unit tests of the rooms above.
+    #[cfg(test)]
+    pub(crate) fn for_test(leaf: &[u8], issuer_public_key: &[u8]) -> Self {
+        let read = Certificate::read(leaf).expect("a readable certificate");
+        Self::verified(&CertificateDer::from(leaf), &[], &read, KeyFingerprint::of(issuer_public_key))
+    }
+
+    /// The leaf's DER.
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.0.leaf
+    }
+
+    /// What else the device presented.
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.0.chain
+    }
+
+    /// SHA-256 of the leaf.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.0.facts.fingerprint
+    }
+
+    /// The key that signed the leaf, on the verified path.
+    pub fn issuer_key(&self) -> KeyFingerprint {
+        self.0.issuer_key
+    }
+
+    /// Issuer, subject and serial as text.
+    pub fn facts(&self) -> &CertificateFacts {
+        &self.0.facts
+    }
+
+    /// Start of validity.
+    pub fn not_before(&self) -> UnixTime {
+        self.0.not_before
+    }
+
+    /// End of validity.
+    pub fn not_after(&self) -> UnixTime {
+        self.0.not_after
+    }
+
+    /// Whether the certificate itself is within its validity period. Says nothing about revocation.
+    pub fn valid_at(&self, now: UnixTime) -> bool {
+        self.0.not_before <= now && now <= self.0.not_after
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientCertificate").field(&self.0.facts).finish()
+    }
+}

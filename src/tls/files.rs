@@ -1,0 +1,79 @@
+//! Certificates in files, and what is said when one cannot be used.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use thiserror::Error;
+
+use crate::tls::KeyFingerprint;
+use crate::tls::certificate::Certificate;
+
+/// A bundle of several hundred CA certificates is smaller.
+const MAX_CERTIFICATE_FILE: u64 = 4 << 20;
+
+/// A file that cannot be used: which, why, and what to do.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{}: {problem}; {remedy}", path.display())]
+pub struct LoadError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl LoadError {
+    /// Names the file, the problem and the remedy.
+    pub fn new(path: &Path, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+/// The whole file, if it is no larger than `limit`.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
+    let cannot = |error: std::io::Error| {
+        LoadError::new(path, format!("cannot be read: {error}"), "check the path and the permissions of the service's user")
+    };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(cannot)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
+        return Err(LoadError::new(path, format!("is larger than {limit} bytes"), "check that this is the right file"));
+    }
+    Ok(bytes)
+}
+
+/// Every certificate of a PEM file, in order; at least one. A device's certificate with its chain: leaf first.
+pub fn read_certificate_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+    let bytes = read_bounded(path, MAX_CERTIFICATE_FILE)?;
+    certificates(path, &bytes)
+}
+
+/// Every certificate of a PEM text, in order; at least one.
+pub(crate) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+    let remedy = "a PEM certificate starts with -----BEGIN CERTIFICATE-----; convert DER with: openssl x509 -inform DER";
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| LoadError::new(path, format!("is not valid PEM: {error}"), remedy))?;
+    if certificates.is_empty() {
+        return Err(LoadError::new(path, "holds no PEM certificate", remedy));
+    }
+    Ok(certificates)
+}
+
+/// The key of an issuing CA, from a PEM file with exactly its certificate.
+pub(crate) fn issuing_key(path: &Path) -> Result<KeyFingerprint, LoadError> {
+    let remedy = "name a PEM file that holds exactly the issuing CA's own certificate";
+    let chain = read_certificate_chain(path)?;
+    let [der] = chain.as_slice() else {
+        return Err(LoadError::new(path, format!("holds {} certificates", chain.len()), remedy));
+    };
+    let certificate = Certificate::read(der).map_err(|error| LoadError::new(path, error.to_string(), remedy))?;
+    if certificate.is_ca() != Ok(true) {
+        return Err(LoadError::new(path, "is not the certificate of a CA", remedy));
+    }
+    Ok(KeyFingerprint::of(certificate.public_key))
+}
