@@ -15,10 +15,10 @@ pub mod config;
 pub mod crypto;
 pub mod evidence;
 pub mod exported_credential;
-pub mod keytab;
 pub mod gss;
 #[doc(hidden)]
 pub mod inspect;
+pub mod keytab;
 pub mod krb_error;
 pub mod mint;
 pub mod name;

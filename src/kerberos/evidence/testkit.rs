@@ -92,7 +92,9 @@ pub(in crate::kerberos) fn our_key(etype: Etype) -> Key {
 pub(in crate::kerberos) fn our_keytab() -> Keytab {
     let records: Vec<Record> = [17, 18, 19, 20, 23]
         .into_iter()
-        .map(|etype| Record::new("svc-bridge@CORP.EXAMPLE", 2, etype, our_key(Etype::from_number(etype.into()).unwrap()).expose()))
+        .map(|etype| {
+            Record::new("svc-bridge@CORP.EXAMPLE", 2, etype, our_key(Etype::from_number(etype.into()).unwrap()).expose())
+        })
         .collect();
     Keytab::from_bytes(Path::new("bridge.keytab"), &keytab(&records)).unwrap()
 }
