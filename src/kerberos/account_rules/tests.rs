@@ -77,7 +77,15 @@ fn groups_of_the_built_in_domain_are_refused_where_the_list_says_so() {
 
 #[test]
 fn sids_that_only_end_like_a_privileged_one_are_not_groups() {
-    for sid in ["S-1-18-512", "S-1-5-512", "S-1-5-80-1-2-3-512", "S-1-5-21-512", "S-1-5-21-1-2-3-4-512", "S-1-5-5-0-500", "S-1-5-32-1-512"] {
+    for sid in [
+        "S-1-18-512",
+        "S-1-5-512",
+        "S-1-5-80-1-2-3-512",
+        "S-1-5-21-512",
+        "S-1-5-21-1-2-3-4-512",
+        "S-1-5-5-0-500",
+        "S-1-5-32-1-512",
+    ] {
         assert_eq!(verdict(&with_extra(sid)), Ok(()), "{sid}");
     }
 }

@@ -53,7 +53,7 @@ fn version_numbers_above_255_are_read_from_the_longer_field() {
     let mut records = [Record::new(OURS, 300, 18, &[1; 32]), Record::new(OURS, 300, 18, &[1; 32])];
     records[1].short = true;
     let versions: Vec<u32> = from(&keytab(&records)).unwrap().keys_for(&own(OURS)).map(|(kvno, _)| kvno).collect();
-    assert_eq!(versions, [300, 300 & 0xFF]);
+    assert_eq!(versions, [300, 44]);
 }
 
 #[test]
@@ -108,9 +108,11 @@ fn a_keytab_cut_short_anywhere_but_between_records_is_refused() {
 
 #[test]
 fn a_missing_principal_is_answered_with_those_that_are_there() {
-    let keytab =
-        from(&keytab(&[Record::new("HTTP/b.corp.example@CORP.EXAMPLE", 2, 18, &[1; 32]), Record::new("a@CORP.EXAMPLE", 2, 99, &[])]))
-            .unwrap();
+    let keytab = from(&keytab(&[
+        Record::new("HTTP/b.corp.example@CORP.EXAMPLE", 2, 18, &[1; 32]),
+        Record::new("a@CORP.EXAMPLE", 2, 99, &[]),
+    ]))
+    .unwrap();
     let message = keytab.check(&own(OURS)).unwrap_err().to_string();
     assert_eq!(
         message,

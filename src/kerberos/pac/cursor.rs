@@ -52,7 +52,8 @@ impl<'a> Cursor<'a> {
         if !bytes.is_multiple_of(2) {
             return Err(PacError::Malformed("text of an odd number of bytes"));
         }
-        let units = self.take(bytes)?.chunks_exact(2).map(|pair| pair.iter().rev().fold(0, |unit, &byte| unit << 8 | u16::from(byte)));
+        let units =
+            self.take(bytes)?.chunks_exact(2).map(|pair| pair.iter().rev().fold(0, |unit, &byte| unit << 8 | u16::from(byte)));
         Ok(char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
     }
 

@@ -132,12 +132,20 @@ impl Ndr<'_> {
         let bytes = self.0.u16()?;
         self.skip(2)?; // MaximumLength
         let present = self.pointer()?;
-        if bytes > 0 && !present { Err(PacError::Malformed("a string without a buffer")) } else { Ok(StringHead { bytes, present }) }
+        if bytes > 0 && !present {
+            Err(PacError::Malformed("a string without a buffer"))
+        } else {
+            Ok(StringHead { bytes, present })
+        }
     }
 
     fn array(&mut self) -> Result<ArrayHead, PacError> {
         let (count, present) = (self.0.u32()?, self.pointer()?);
-        if count > 0 && !present { Err(PacError::Malformed("a count without an array")) } else { Ok(ArrayHead { count, present }) }
+        if count > 0 && !present {
+            Err(PacError::Malformed("a count without an array"))
+        } else {
+            Ok(ArrayHead { count, present })
+        }
     }
 
     /// A conformant and varying array of characters.
@@ -159,7 +167,11 @@ impl Ndr<'_> {
             return Ok(0);
         }
         self.0.align(4)?;
-        if self.0.u32()? == head.count { Ok(head.count) } else { Err(PacError::Malformed("an array's counts contradict each other")) }
+        if self.0.u32()? == head.count {
+            Ok(head.count)
+        } else {
+            Err(PacError::Malformed("an array's counts contradict each other"))
+        }
     }
 
     /// Relative identifiers of an array of GROUP_MEMBERSHIP. Attributes do not matter: membership in any form counts.
