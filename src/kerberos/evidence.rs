@@ -15,6 +15,7 @@ use crate::kerberos::crypto::{Key, usage};
 use crate::kerberos::keytab::Keytab;
 use crate::kerberos::name::{OwnPrincipal, PrincipalName, name_type};
 use crate::kerberos::pac::{Pac, PacError};
+use crate::kerberos::ticket::TicketParts;
 
 /// Ticket flags (RFC 4120 section 5.3, RFC 8062 section 3), bit 0 on top.
 pub mod ticket_flag {
@@ -86,36 +87,6 @@ impl From<EvidenceError> for Failure {
     }
 }
 
-/// A Ticket as anybody can read it (RFC 4120 section 5.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedTicket<'a> {
-    /// The service's realm.
-    pub realm: &'a str,
-    /// The service.
-    pub server: PrincipalName,
-    /// What only the service can open.
-    pub enc_part: EncryptedData<'a>,
-}
-
-impl<'a> SealedTicket<'a> {
-    /// Reads a Ticket that is alone in its bytes.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, DerError> {
-        let mut fields = Reader::new(der::only(der::only(bytes, tag::application(1))?, tag::SEQUENCE)?);
-        if der::integer(fields.explicit(0, tag::INTEGER)?)? != 5 {
-            return Err(DerError::Value);
-        }
-        let realm = asn1::text(fields.explicit(1, tag::GENERAL_STRING)?)?;
-        let mut name = fields.nested(tag::context(2))?;
-        let server = asn1::read_principal_name(&mut name)?;
-        name.finish()?;
-        let mut sealed = fields.nested(tag::context(3))?;
-        let enc_part = EncryptedData::read(&mut sealed)?;
-        sealed.finish()?;
-        fields.finish()?;
-        Ok(Self { realm, server, enc_part })
-    }
-}
-
 /// An evidence ticket that one of our own keys opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvidenceTicket {
@@ -131,11 +102,11 @@ impl EvidenceTicket {
     /// Opens a ticket to `own` with its key in the keytab: the one of the version the ticket names, else any of the same
     /// encryption type (version numbers get lost in exports and behind read-only domain controllers).
     pub fn open(ticket: &[u8], keytab: &Keytab, own: &OwnPrincipal) -> Result<Self, EvidenceError> {
-        let sealed = SealedTicket::parse(ticket)?;
-        if !sealed.server.same_components(own.name()) || sealed.realm != own.realm().as_str() {
-            return Err(EvidenceError::NotOurs(format!("{}@{}", sealed.server, sealed.realm)));
+        let parts = TicketParts::parse(ticket)?;
+        if !parts.server.same_components(own.name()) || parts.realm != own.realm().as_str() {
+            return Err(EvidenceError::NotOurs(format!("{}@{}", parts.server, parts.realm)));
         }
-        let EncryptedData { etype, kvno, cipher } = sealed.enc_part;
+        let EncryptedData { etype, kvno, cipher } = parts.enc_part;
         let mut keys: Vec<(u32, &Key)> = keytab.keys_for(own).filter(|(_, key)| key.etype().number() == etype).collect();
         if keys.is_empty() {
             return Err(EvidenceError::NoKey { etype, kvno });

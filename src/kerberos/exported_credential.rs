@@ -20,8 +20,9 @@ use thiserror::Error;
 use crate::der::DerError;
 use crate::failure::{Cause, Failure};
 use crate::kerberos::crypto::{Etype, Key};
-use crate::kerberos::evidence::{SealedTicket, is_anonymous, ticket_flag};
+use crate::kerberos::evidence::{EvidenceTicket, is_anonymous, ticket_flag};
 use crate::kerberos::name::{OwnPrincipal, Spn};
+use crate::kerberos::ticket::{ServiceTicket, TicketParts};
 use crate::secret::SecretBytes;
 pub use principal::RealmedName;
 
@@ -78,6 +79,14 @@ pub enum ExportError {
     /// The client is ourselves: the library fell back to our own identity.
     #[error("the tickets name ourselves, {0}, as the client")]
     Ourselves(String),
+    /// The opened evidence ticket is another user's.
+    #[error("the tickets name {exported} as the client, the evidence ticket names {evidence}")]
+    OtherClient {
+        /// client in the cache
+        exported: String,
+        /// client that the KDC sealed into the evidence ticket
+        evidence: String,
+    },
     /// The ticket for the service was not obtained with the evidence ticket, or names another server.
     #[error("the ticket to {0} does not belong to the evidence ticket")]
     Unrelated(String),
@@ -97,7 +106,7 @@ pub enum ExportError {
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         let cause = match error {
-            ExportError::Ourselves(_) => Cause::IdentityFallback,
+            ExportError::Ourselves(_) | ExportError::OtherClient { .. } => Cause::IdentityFallback,
             ExportError::SessionKey(_) => Cause::EtypeNotSupported,
             _ => Cause::TicketUnusable,
         };
@@ -152,11 +161,6 @@ impl Cred {
         Key::new(etype, self.key.clone()).map_err(|_| unsupported)
     }
 
-    /// The ticket's readable part.
-    pub fn sealed_ticket(&self) -> Result<SealedTicket<'_>, ExportError> {
-        Ok(SealedTicket::parse(&self.ticket)?)
-    }
-
     fn refuse_unusable(&self) -> Result<(), ExportError> {
         if self.flags & ticket_flag::UNUSABLE != 0 || is_anonymous(&self.client.name) {
             return Err(ExportError::Unusable { server: self.server.to_string(), flags: self.flags });
@@ -207,9 +211,36 @@ impl ExportedCredential {
         let candidates = self.of_user(|cred| spn.matches(&cred.server.name) && !cred.server.is(own));
         let service = the_one(&candidates, spn)?.ok_or_else(|| ExportError::NoService(spn.to_string()))?;
         service.refuse_unusable()?;
-        let names_spn = spn.matches(&service.sealed_ticket()?.server);
+        let names_spn = spn.matches(&TicketParts::parse(&service.ticket)?.server);
         let from_evidence = service.second_ticket == evidence.ticket && service.client == evidence.client;
         if names_spn && from_evidence { Ok((evidence, service)) } else { Err(ExportError::Unrelated(spn.to_string())) }
+    }
+
+    /// The service ticket of the user whom the opened evidence ticket names. Here the client's name gets back its type, which MIT
+    /// does not export.
+    pub fn service_ticket(&self, own: &OwnPrincipal, spn: &Spn, user: &EvidenceTicket) -> Result<ServiceTicket, ExportError> {
+        let (_, service) = self.select(own, spn)?;
+        if !service.client.name.same_components(user.client()) || *service.client.realm != *user.client_realm() {
+            return Err(ExportError::OtherClient {
+                exported: service.client.to_string(),
+                evidence: format!("{}@{}", user.client(), user.client_realm()),
+            });
+        }
+        let parts = TicketParts::parse(&service.ticket)?;
+        Ok(ServiceTicket {
+            client: user.client().clone(),
+            client_realm: user.client_realm().into(),
+            server_realm: parts.realm.into(),
+            ticket_etype: parts.enc_part.etype,
+            server: parts.server,
+            ticket: service.ticket.as_slice().into(),
+            session_key: service.session_key()?,
+            flags: service.flags,
+            auth_time: service.auth_time,
+            // Absent means "from the authentication on" (RFC 4120 section 5.3).
+            start_time: if service.start_time == 0 { service.auth_time } else { service.start_time },
+            end_time: service.end_time,
+        })
     }
 
     /// The user's own tickets, without session-key tickets.

@@ -189,16 +189,13 @@ impl Visitor<'_> for Base64Visitor {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
         // A buffer of the full size from the start: no reallocation leaves a copy behind.
         let mut bytes = vec![0; text.len()];
-        match base64_simd::STANDARD.decode(text.as_bytes(), base64_simd::Out::from_slice(&mut bytes)) {
-            Ok(decoded) => {
-                let length = decoded.len();
-                bytes.truncate(length);
-                Ok(bytes)
-            }
-            Err(_) => {
-                bytes.zeroize();
-                Err(E::custom("not base64"))
-            }
-        }
+        let decoded =
+            base64_simd::STANDARD.decode(text.as_bytes(), base64_simd::Out::from_slice(&mut bytes)).map(|part| part.len());
+        let Ok(length) = decoded else {
+            bytes.zeroize();
+            return Err(E::custom("not base64"));
+        };
+        bytes.truncate(length);
+        Ok(bytes)
     }
 }

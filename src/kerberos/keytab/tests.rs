@@ -53,7 +53,7 @@ fn version_numbers_above_255_are_read_from_the_longer_field() {
     let mut records = [Record::new(OURS, 300, 18, &[1; 32]), Record::new(OURS, 300, 18, &[1; 32])];
     records[1].short = true;
     let versions: Vec<u32> = from(&keytab(&records)).unwrap().keys_for(&own(OURS)).map(|(kvno, _)| kvno).collect();
-    assert_eq!(versions, [300, 300 & 0xFF]);
+    assert_eq!(versions, [300, 44]);
 }
 
 #[test]

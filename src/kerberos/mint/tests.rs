@@ -87,7 +87,7 @@ fn delegation_is_never_asked_for_even_with_ok_as_delegate() {
             let authenticator = opened(&ticket, &token).authenticator;
             assert_eq!(authenticator.flags & 0x1, 0);
             assert_eq!(authenticator.flags, 0x2E);
-            assert_eq!(authenticator.checksum_rest, []);
+            assert!(authenticator.checksum_rest.is_empty());
         }
     }
 }

@@ -49,6 +49,23 @@ fn sid_history_and_resource_groups_behind_the_domain_sid_do_not_move_it() {
     assert_eq!(pac.resource_groups(), [sid("S-1-5-21-9-8-7-1200"), sid("S-1-5-21-9-8-7-1201")]);
 }
 
+/// Written by the NDR library of Samba 4.22, with names of odd lengths, SIDHistory and resource groups.
+#[test]
+fn logon_information_of_another_writer_is_read_alike() {
+    let logon = logon_info::decode(include_bytes!("testdata/samba_logon_info.bin")).unwrap();
+    let expected = LogonInfo {
+        sid: sid(DOMAIN).with_rid(1177).unwrap(),
+        account: "zoë".into(),
+        domain: "CORP".into(),
+        user_account_control: 0x10,
+        primary_group: 513,
+        groups: vec![513, 1200, 1201],
+        extra_sids: ["S-1-18-2", "S-1-5-21-1-2-3-4711", "S-1-5-21-1-2-3-519", "S-1-5-32-545"].map(sid).to_vec(),
+        resource_groups: ["S-1-5-21-9-8-7-1300", "S-1-5-21-9-8-7-1301"].map(sid).to_vec(),
+    };
+    assert_eq!(logon, expected);
+}
+
 #[test]
 fn a_user_without_a_rid_is_the_first_extra_sid() {
     let extra_sids = vec!["S-1-5-21-5-5-5-2001".into(), "S-1-18-2".into()];
