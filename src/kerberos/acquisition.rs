@@ -49,9 +49,11 @@ impl Shared {
         let mut failure = classify(stage, error);
         let report = self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
         if let Some(report) = report {
-            if let Outcome::UnlistedRealm(_) = report.outcome {
-                failure.cause = Cause::RealmUnknown;
-            }
+            failure.cause = match report.outcome {
+                Outcome::UnlistedRealm(_) => Cause::RealmUnknown,
+                Outcome::Unanswered { .. } => Cause::KdcUnreachable,
+                Outcome::Error { .. } => failure.cause,
+            };
             failure.detail = format!("{}; {report}", failure.detail);
         }
         failure
@@ -177,18 +179,8 @@ impl Acquirer {
         target: &Target,
         evidence: &EvidenceTicket,
     ) -> Result<ServiceTicket, Failure> {
-        let exported = export(user)?;
-        let (_, service) = exported.select(&self.shared.config.principal, &target.spn)?;
-        let same_client =
-            service.client.name.same_components(evidence.client()) && *service.client.realm == *evidence.client_realm();
-        if !same_client {
-            let detail =
-                format!("evidence for {}@{}, service ticket for {}", evidence.client(), evidence.client_realm(), service.client);
-            return Err(Failure::new(Cause::IdentityFallback, detail));
-        }
-        let sealed = service.sealed_ticket()?;
-        let session_key = service.session_key()?;
-        for number in [sealed.enc_part.etype, service.key_etype] {
+        let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
+        for number in [ticket.ticket_etype, ticket.session_key.etype().number()] {
             match Etype::from_number(number) {
                 None => return Err(Failure::new(Cause::EtypeNotSupported, format!("{}: encryption type {number}", target.spn))),
                 Some(Etype::Rc4Hmac) if !target.allow_rc4 => {
@@ -197,20 +189,7 @@ impl Acquirer {
                 Some(_) => {}
             }
         }
-        Ok(ServiceTicket {
-            // With its name type, which the export lacks.
-            client: evidence.client().clone(),
-            client_realm: evidence.client_realm().into(),
-            server: sealed.server,
-            server_realm: sealed.realm.into(),
-            ticket_etype: sealed.enc_part.etype,
-            session_key,
-            flags: service.flags,
-            auth_time: service.auth_time,
-            start_time: service.start_time,
-            end_time: service.end_time,
-            ticket: service.ticket.clone().into(),
-        })
+        Ok(ticket)
     }
 }
 

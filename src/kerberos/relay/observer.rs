@@ -14,17 +14,21 @@
 //! user may overlap; if what matches does not agree the answer is `None`: rather no detail than another's.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::kerberos::krb_error;
 use crate::kerberos::name::{PrincipalName, Spn};
 use crate::kerberos::relay::error::GENERIC;
 use crate::kerberos::relay::locate::Kdc;
 use crate::kerberos::relay::request::{Exchange, Subject, TicketDigest};
 use crate::kerberos::relay::transport::AttemptError;
 
+/// A clock difference worth a word, in seconds.
+const NOTABLE_SKEW: u64 = 30;
 /// Failed exchanges kept.
 const FAILURES: usize = 512;
 /// Tickets whose user is remembered. An acquisition uses its evidence within milliseconds.
@@ -53,6 +57,34 @@ pub struct KdcReport {
     pub duration: Duration,
     /// How it failed.
     pub outcome: Outcome,
+}
+
+/// For a failure's detail: which KDC said what, or who did not answer.
+impl fmt::Display for KdcReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Outcome::Error { code, ntstatus, text, skew } => {
+                let kdc = self.kdc.as_ref().map_or_else(|| self.realm.clone(), Kdc::to_string);
+                write!(f, "KDC {kdc}: {code} {}", krb_error::name(*code))?;
+                if let Some(status) = ntstatus {
+                    write!(f, ", NTSTATUS {status:#010x}")?;
+                }
+                if !text.is_empty() {
+                    write!(f, ", {text:?}")?;
+                }
+                if skew.unsigned_abs() > NOTABLE_SKEW {
+                    write!(f, ", its clock is {skew} s from ours")?;
+                }
+                Ok(())
+            }
+            Outcome::Unanswered { attempts, trouble } => {
+                write!(f, "realm {}: no KDC answered", self.realm)?;
+                attempts.iter().try_for_each(|(kdc, error)| write!(f, "; {kdc}: {error}"))?;
+                trouble.iter().try_for_each(|trouble| write!(f, "; {trouble}"))
+            }
+            Outcome::UnlistedRealm(realm) => write!(f, "realm {realm} is not listed under kerberos.realms"),
+        }
+    }
 }
 
 /// How an exchange failed.
