@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use kcd_bridge::failure::{Cause, Failure};
 use kcd_bridge::identity::{Mapper, Principal, RequestedName, RuleConfig};
@@ -11,10 +11,12 @@ use kcd_bridge::kerberos::delegator::Delegator;
 use kcd_bridge::kerberos::gss::acceptor::Acceptor;
 use kcd_bridge::kerberos::gss::{Impersonator, ReferenceContext};
 use kcd_bridge::kerberos::name::{OwnPrincipal, Spn};
+use kcd_bridge::kerberos::relay::RelayObserver;
 use kcd_bridge::kerberos::{ChannelBinding, IssuedToken, PendingReply, TokenSource, Verdict};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
-use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust};
+use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust, read_certificate_chain};
 use kcd_bridge::x509::Claims;
+use rustls::pki_types::UnixTime;
 
 use crate::support::Lab;
 
@@ -60,10 +62,15 @@ fn mapped_by(lab: &Lab, certificate: &str, rules: &[RuleConfig]) -> Result<Arc<P
         revocation: RevocationConfig::Require { crl_files: vec![lab.pki("device-ca.crl")] },
     };
     let trust = Trust::load(&trust).expect("the trust loads");
-    let chain = Trust::chain_from_pem(&lab.pki(&format!("{certificate}.pem"))).expect("a certificate");
-    let admitted = trust.admit(&chain, SystemTime::now())?;
+    let chain = read_certificate_chain(&lab.pki(&format!("{certificate}.pem"))).expect("a certificate");
+    let admitted = trust.admit(&chain, UnixTime::now())?;
     let claims = Claims::read(&admitted)?;
     Mapper::load(rules).expect("the rules load").resolve(&admitted, &claims).map(Arc::new)
+}
+
+/// The engine without a relay: krb5.conf of the lab names the KDC itself.
+fn start(config: KerberosConfig) -> Result<Arc<Delegator>, Failure> {
+    Delegator::start(config, RelayObserver::default()).map(Arc::new)
 }
 
 pub fn grant(principal: Arc<Principal>, target: &Arc<Target>) -> Grant {
@@ -79,7 +86,7 @@ async fn token_for(
     principal: Arc<Principal>,
     target: &Arc<Target>,
 ) -> Result<IssuedToken<<Delegator as TokenSource>::Reply>, Failure> {
-    let delegator = Delegator::start(kerberos_config(&Lab::get(), engine)).expect("the engine starts");
+    let delegator = start(kerberos_config(&Lab::get(), engine)).expect("the engine starts");
     delegator.token(&grant(principal, target), None, soon()).await
 }
 
@@ -211,7 +218,7 @@ async fn a_privileged_account_is_refused_unless_the_deny_list_is_changed() {
     assert_eq!(failure.cause, Cause::PrivilegedRefused, "{failure}");
 
     let config = KerberosConfig { denied_groups: vec![], ..kerberos_config(&lab, Engine::Native) };
-    let delegator = Delegator::start(config).unwrap();
+    let delegator = start(config).unwrap();
     delegator.token(&grant(admin, &mbx1()), None, soon()).await.expect("allowed when no group is denied");
 }
 
@@ -219,7 +226,7 @@ async fn a_privileged_account_is_refused_unless_the_deny_list_is_changed() {
 async fn a_wrong_key_in_the_keytab_is_named_as_such() {
     let lab = Lab::get();
     let config = KerberosConfig { keytab: lab.keytab("wrong-key"), ..kerberos_config(&lab, Engine::Native) };
-    let delegator = Delegator::start(config).unwrap();
+    let delegator = start(config).unwrap();
     let failure = delegator.token(&grant(mapped(&lab, "alice").unwrap(), &mbx1()), None, soon()).await.unwrap_err();
     assert_eq!(failure.cause, Cause::OwnKeyRefused, "{failure}");
 }
@@ -228,7 +235,7 @@ async fn a_wrong_key_in_the_keytab_is_named_as_such() {
 async fn a_keytab_without_our_principal_is_refused_at_start_and_lists_what_it_has() {
     let lab = Lab::get();
     let config = KerberosConfig { keytab: lab.keytab("mbx"), ..kerberos_config(&lab, Engine::Native) };
-    let failure = Delegator::start(config).map(|_| ()).unwrap_err();
+    let failure = start(config).map(|_| ()).unwrap_err();
     assert_eq!(failure.cause, Cause::KeytabUnusable);
     assert!(failure.detail.contains("svc-bridge") && failure.detail.contains("mbx1"), "{failure}");
 }
@@ -237,7 +244,7 @@ async fn a_keytab_without_our_principal_is_refused_at_start_and_lists_what_it_ha
 async fn the_second_token_comes_from_the_cache_and_differs_from_the_first() {
     let lab = Lab::get();
     for engine in [Engine::Native, Engine::Gssapi] {
-        let delegator = Delegator::start(kerberos_config(&lab, engine)).unwrap();
+        let delegator = start(kerberos_config(&lab, engine)).unwrap();
         let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
         let first = delegator.token(&grant, None, soon()).await.unwrap();
         let second = delegator.token(&grant, None, soon()).await.unwrap();
@@ -250,7 +257,7 @@ async fn the_second_token_comes_from_the_cache_and_differs_from_the_first() {
 #[tokio::test]
 async fn many_requests_for_one_user_cost_one_acquisition() {
     let lab = Lab::get();
-    let delegator = Delegator::start(kerberos_config(&lab, Engine::Native)).unwrap();
+    let delegator = start(kerberos_config(&lab, Engine::Native)).unwrap();
     let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -264,7 +271,7 @@ async fn many_requests_for_one_user_cost_one_acquisition() {
 #[tokio::test]
 async fn a_forgotten_ticket_is_acquired_anew_and_forgetting_is_rate_limited() {
     let lab = Lab::get();
-    let delegator = Delegator::start(kerberos_config(&lab, Engine::Native)).unwrap();
+    let delegator = start(kerberos_config(&lab, Engine::Native)).unwrap();
     let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
     delegator.token(&grant, None, soon()).await.unwrap();
     assert!(delegator.forget(&grant));
@@ -280,7 +287,7 @@ async fn a_wrong_channel_binding_is_refused_by_the_acceptor_and_the_right_one_ac
     let other = ChannelBinding { certificate_hash: vec![8; 32] };
     let acceptor = acceptor(&lab.keytab("mbx"));
     for engine in [Engine::Native, Engine::Gssapi] {
-        let delegator = Delegator::start(kerberos_config(&lab, engine)).unwrap();
+        let delegator = start(kerberos_config(&lab, engine)).unwrap();
         let grant = grant(mapped(&lab, "alice").unwrap(), &mbx1());
         let right = raw(delegator.token(&grant, Some(&binding), soon()).await.unwrap().token);
         acceptor.accept(&right, Some(&binding.application_data())).unwrap_or_else(|error| panic!("{engine:?}: {error}"));
@@ -306,7 +313,7 @@ async fn an_impersonated_credential_never_authenticates_as_the_bridge_itself() {
 
     // The hazard itself: krb5 credential, SPNEGO context. With no default credential it fails closed.
     let name = || Name::new(b"HTTP/mbx1.corp.example@CORP.EXAMPLE", Some(GSS_NT_KRB5_PRINCIPAL)).unwrap();
-    let mut mixed = ClientCtx::new(Some(user.cred()), name(), CtxFlags::GSS_C_MUTUAL_FLAG, Some(GSS_MECH_SPNEGO));
+    let mut mixed = ClientCtx::new(Some(user.credential().cred()), name(), CtxFlags::GSS_C_MUTUAL_FLAG, Some(GSS_MECH_SPNEGO));
     if mixed.step(None, None).is_ok() {
         let source = mixed.source_name().unwrap().display_name().unwrap();
         let source = String::from_utf8_lossy(&source).into_owned();
@@ -314,7 +321,7 @@ async fn an_impersonated_credential_never_authenticates_as_the_bridge_itself() {
     }
 
     // What the engines do: the same mechanism throughout, and the acceptor sees alice.
-    let (token, _) = ReferenceContext::initiate(user.cred(), &spn, None).unwrap();
+    let (token, _) = ReferenceContext::initiate(&user.credential(), &spn, None).unwrap();
     let accepted = acceptor(&lab.keytab("mbx")).accept(&token, None).unwrap();
     assert!(accepted.client.starts_with("alice"), "{accepted:?}");
 }

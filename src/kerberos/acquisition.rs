@@ -68,8 +68,11 @@ pub(super) struct Acquirer {
 }
 
 impl Acquirer {
-    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
-        Self { shared, cache: format!("impersonator-{index}"), impersonator: None }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        // The library's memory caches are one name space for the whole process: no two acquirers may ever share a TGT.
+        static CREATED: AtomicU64 = AtomicU64::new(0);
+        let cache = format!("impersonator-{}", CREATED.fetch_add(1, Ordering::Relaxed));
+        Self { shared, cache, impersonator: None }
     }
 
     /// Both tickets, or the stage that failed and why.

@@ -51,7 +51,7 @@ impl Diagnosis {
         let keytab = self.stage("keytab", || read_keytab(config))?;
         let shared =
             Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
-        let mut acquirer = Acquirer::new(shared, 0);
+        let mut acquirer = Acquirer::new(shared);
         self.stage("tgt", || acquirer.tgt().map(|()| ((), format!("a ticket-granting ticket for {}", config.principal))))?;
         let user = self.stage("s4u2self", || {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))

@@ -36,7 +36,7 @@ impl Workers {
         let receiver = Arc::new(Mutex::new(receiver));
         for index in 0..shared.config.workers {
             let (shared, receiver) = (Arc::clone(shared), Arc::clone(&receiver));
-            let work = move || work(Acquirer::new(shared, index), &receiver);
+            let work = move || work(Acquirer::new(shared), &receiver);
             thread::Builder::new().name(format!("acquire-{index}")).spawn(work)?;
         }
         Ok(Self { queue: sender })

@@ -28,6 +28,8 @@ unsafe extern "C" {
 pub(super) mod oid {
     /// Kerberos 5 mechanism, 1.2.840.113554.1.2.2
     pub(in crate::kerberos::gss) const KRB5: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
+    /// SPNEGO mechanism, 1.3.6.1.5.5.2
+    pub(in crate::kerberos::gss) const SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
     /// GSS_KRB5_NT_PRINCIPAL_NAME, 1.2.840.113554.1.2.2.1
     pub(in crate::kerberos::gss) const PRINCIPAL_NAME: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01";
     /// GSS_KRB5_NT_ENTERPRISE_NAME, 1.2.840.113554.1.2.2.6
@@ -78,18 +80,19 @@ pub fn set_environment(krb5_config: &Path) -> Result<(), std::io::Error> {
     Ok(())
 }
 
-/// `gss_acquire_cred_from` for the Kerberos mechanism alone, from an explicit credential store.
+/// `gss_acquire_cred_from`, from an explicit credential store; to initiate for the Kerberos mechanism alone.
 pub(super) fn acquire_from(name: Option<&[u8]>, usage: Usage, store: &[(&CStr, &CStr)]) -> Result<Credential, Error> {
     let name = name.map(|name| RawName::import(name, oid::PRINCIPAL_NAME)).transpose()?;
     let mut elements: Vec<_> =
         store.iter().map(|(key, value)| sys::gss_key_value_element_desc { key: key.as_ptr(), value: value.as_ptr() }).collect();
     let set = sys::gss_key_value_set_desc { count: count(elements.len()), elements: elements.as_mut_ptr() };
-    let usage = match usage {
-        Usage::Initiate => sys::GSS_C_INITIATE,
-        Usage::Accept => sys::GSS_C_ACCEPT,
+    // An initiator has one mechanism, the one its context uses; an acceptor answers to either framing.
+    let (usage, accepted) = match usage {
+        Usage::Initiate => (sys::GSS_C_INITIATE, 1),
+        Usage::Accept => (sys::GSS_C_ACCEPT, 2),
     };
-    let mut mechanism = oid_desc(oid::KRB5);
-    let mut mechanisms = sys::gss_OID_set_desc_struct { count: 1, elements: &raw mut mechanism };
+    let mut known = [oid_desc(oid::KRB5), oid_desc(oid::SPNEGO)];
+    let mut mechanisms = sys::gss_OID_set_desc_struct { count: accepted, elements: known.as_mut_ptr() };
     let mut handle: sys::gss_cred_id_t = ptr::null_mut();
     let mut minor = 0;
     // SAFETY: every pointer is to a live local (or null where the call allows it); strings are NUL-terminated CStrs that outlive
