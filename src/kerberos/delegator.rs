@@ -57,6 +57,9 @@ struct CachedTicket {
     obtained: Instant,
     /// Milliseconds after `obtained` before which no refresh is tried again; moved on while no KDC answers.
     refresh_after: AtomicU64,
+    /// The ticket alone.
+    ticket_bytes: usize,
+    /// All of this entry, for the cache's limit.
     bytes: u32,
 }
 
@@ -77,6 +80,11 @@ impl Delegator {
     /// Acquisitions started so far.
     pub fn acquisitions(&self) -> u64 {
         self.shared.acquisitions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the tickets in the cache, without anything beside them.
+    pub fn cached_ticket_bytes(&self) -> usize {
+        self.tickets.iter().map(|(_, ticket)| ticket.ticket_bytes).sum()
     }
 
     /// The ticket for this grant and whether it was in the cache.
@@ -226,7 +234,7 @@ impl CachedTicket {
         };
         let bytes = u32::try_from(mint.memory(ticket_bytes)).unwrap_or(u32::MAX);
         let refresh_after = AtomicU64::new(u64::try_from(soft_age.as_millis()).unwrap_or(u64::MAX));
-        Ok(Self { mint, facts, obtained: Instant::now(), refresh_after, bytes })
+        Ok(Self { mint, facts, obtained: Instant::now(), refresh_after, ticket_bytes, bytes })
     }
 
     fn wants_refresh(&self) -> bool {
