@@ -294,6 +294,19 @@ async fn where_every_kdc_is_silent_the_relay_answers_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn the_same_question_asked_again_at_once_is_not_waited_for_again() {
+    let kdc = FakeKdc::start(Does::Raw(Vec::new()));
+    let relay = relay(&[&kdc]);
+    for _ in 0..3 {
+        assert_eq!(relay.ask_for_error(&Ask::s4u2self("alice")).await.code, error::GENERIC);
+    }
+    assert_eq!(kdc.counts(), (1, 0));
+    relay.ask_for_error(&Ask::s4u2self("bob")).await;
+    relay.ask_for_error(&Ask::new(Exchange::Tgs, &["svc-bridge"])).await;
+    assert_eq!(kdc.counts(), (3, 0), "other questions are");
+}
+
+#[tokio::test]
 async fn a_realm_that_is_not_listed_is_named_and_no_kdc_is_asked() {
     let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
     let relay = relay(&[&kdc]);
