@@ -285,7 +285,7 @@ impl Server {
                 if let Some(realm) = ticket.granting_realm.as_ref().filter(|realm| !self.upstream.lists(realm)) {
                     self.unlisted(request, Some(answered), realm.clone(), started);
                 }
-                if let Some(subject) = request.subject.clone().filter(|_| request.exchange == Exchange::Tgs) {
+                if let Some(subject) = request.subject.clone() {
                     self.observer.issued(ticket.digest, subject);
                 }
             }

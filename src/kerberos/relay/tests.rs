@@ -12,7 +12,7 @@ use crate::kerberos::krb_error::KrbError;
 use crate::kerberos::name::{PrincipalName, Spn, name_type};
 
 /// A KDC's error, with Windows' status inside if there is one.
-pub(super) fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {
+fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {
     let mut fields = Vec::new();
     write_explicit_integer(&mut fields, 0, 5);
     write_explicit_integer(&mut fields, 1, 30);
@@ -41,13 +41,13 @@ pub(super) fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<
     message
 }
 
-fn tgt_reply() -> Vec<u8> {
+pub(super) fn tgt_reply() -> Vec<u8> {
     reply(Exchange::As, &ticket(&["krbtgt", "CORP.EXAMPLE"], b"tgt"))
 }
 
 /// What a fake KDC does with a request.
 #[derive(Clone, Debug)]
-enum Does {
+pub(super) enum Does {
     /// Takes it and says nothing.
     Silent,
     /// The connection is refused.
@@ -62,15 +62,15 @@ enum Does {
     Script(Vec<Vec<u8>>),
 }
 
-struct FakeKdc {
-    port: u16,
+pub(super) struct FakeKdc {
+    pub(super) port: u16,
     streams: Arc<AtomicUsize>,
     datagrams: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
 impl FakeKdc {
-    fn start(does: Does) -> Self {
+    pub(super) fn start(does: Does) -> Self {
         let (streams, datagrams) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
         if matches!(does, Does::Refuses) {
@@ -222,6 +222,14 @@ async fn tgs_requests_and_large_as_requests_go_by_tcp() {
 #[tokio::test]
 async fn a_reply_too_big_for_a_datagram_is_fetched_by_tcp() {
     let kdc = FakeKdc::start(Does::Datagrams(vec![krb_error(52, None, None)], tgt_reply()));
+    let relay = relay(&[&kdc]);
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
+    assert_eq!(kdc.counts(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_firewall_that_drops_datagrams_does_not_cost_the_kdc() {
+    let kdc = FakeKdc::start(Does::Datagrams(Vec::new(), tgt_reply()));
     let relay = relay(&[&kdc]);
     assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
     assert_eq!(kdc.counts(), (1, 1));
@@ -386,9 +394,20 @@ async fn a_tgs_error_on_nobodys_behalf_is_our_accounts() {
 }
 
 #[tokio::test]
-async fn malformed_requests_are_closed_without_an_answer() {
-    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+async fn an_s4u2proxy_error_with_evidence_nobody_saw_is_nobodys() {
+    let kdc = FakeKdc::start(Does::Answers(krb_error(13, None, None)));
     let relay = relay(&[&kdc]);
+    let (since, ours) = (Instant::now(), user("svc-bridge"));
+    relay.ask(&Ask::s4u2proxy(&ticket(&["svc-bridge"], b"from elsewhere"), "mbx1.corp.example")).await;
+    for whom in [Whom::OurAccount(&ours), Whom::User(&ours, None)] {
+        assert_eq!(relay.observer.report(&sought(whom, since)), None);
+    }
+}
+
+#[tokio::test]
+async fn malformed_requests_are_closed_at_once_without_an_answer() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let relay = start(&[&kdc], Limits { patience: SOON * 2, ..Limits::default() });
     let oversize = (u32::try_from(MAX_REQUEST).unwrap() + 1).to_be_bytes().to_vec();
     let bad = [transport::framed(b"garbage"), transport::framed(b""), transport::framed(&tgt_reply()), oversize, vec![0xFF; 64]];
     for bytes in &bad {
@@ -439,6 +458,19 @@ async fn a_datagram_is_answered_with_a_final_error_and_never_passed_on() {
     let length = timeout(SOON, client.recv(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(KrbError::parse(&buffer[..length]).unwrap().code, error::GENERIC);
     assert_eq!(kdc.counts(), (0, 0));
+}
+
+#[tokio::test]
+async fn more_datagrams_than_allowed_are_dropped() {
+    let relay = start(&[], Limits { rate: 1, ..Limits::default() });
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect((Ipv4Addr::LOCALHOST, relay.port)).await.unwrap();
+    for _ in 0..2 {
+        client.send(&Ask::tgt().encode()).await.unwrap();
+    }
+    let mut buffer = [0; 4096];
+    timeout(SOON, client.recv(&mut buffer)).await.unwrap().unwrap();
+    assert!(timeout(KDC_TIMEOUT, client.recv(&mut buffer)).await.is_err());
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 use super::*;
 use crate::kerberos::config::KdcAddress;
+use crate::kerberos::relay::request::tests::Ask;
+use crate::kerberos::relay::tests::{Does, FakeKdc, tgt_reply};
 
 const KDC_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -91,4 +93,19 @@ async fn known_addresses_serve_while_the_name_service_does_not() {
     realm.located = tokio::sync::Mutex::new(Some(Located { kdcs: vec![kdc], until: Some(Instant::now()) }));
     assert_eq!(order(&realm).await, ["dc1.corp.example"]);
     assert!(realm.located.lock().await.as_ref().unwrap().until.unwrap() > Instant::now(), "and it is not asked every time");
+}
+
+#[tokio::test]
+async fn a_kdc_that_answers_is_well_again() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let list = KdcSource::List(vec![KdcAddress { host: "127.0.0.1".into(), port: kdc.port }]);
+    let realms = BTreeMap::from([(Realm::parse("CORP.EXAMPLE").unwrap(), list)]);
+    let upstream = Upstream::new(realms, Locator::system(), (KDC_TIMEOUT, KDC_TIMEOUT), RelayObserver::default());
+    let realm = &upstream.realms["CORP.EXAMPLE"];
+    let address = SocketAddr::from(([127, 0, 0, 1], kdc.port));
+    realm.failed(&Kdc { host: "127.0.0.1".into(), address }, AttemptError::Refused);
+    assert!(!realm.health().is_empty());
+    let answered = upstream.exchange("CORP.EXAMPLE", Exchange::As, &Ask::tgt().encode()).await.unwrap();
+    assert_eq!((answered.bytes, answered.kdc.address), (tgt_reply(), address));
+    assert!(realm.health().is_empty());
 }
