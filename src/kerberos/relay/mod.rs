@@ -95,7 +95,7 @@ impl From<&KerberosConfig> for RelayConfig {
     }
 }
 
-/// The relay's name for its constructor.
+/// Where the relay starts: [`Relay::bind`].
 #[derive(Debug)]
 pub struct Relay;
 
