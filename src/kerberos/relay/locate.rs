@@ -1,6 +1,7 @@
 //! Where a realm's KDCs are: the configured list, or DNS SRV records (RFC 4120 section 7.2.3.2, RFC 2782).
 //!
-//! The resolver, and with it the system's resolv.conf, is touched only when a name has to be looked up.
+//! The system's resolv.conf is read only when a name has to be looked up, and then anew: it may have changed. What was found is
+//! kept by the caller.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
-use tokio::sync::OnceCell;
 
 use crate::kerberos::config::{KdcAddress, KdcSource};
 use crate::kerberos::name::Realm;
@@ -51,31 +51,38 @@ pub(super) struct Located {
 
 /// Finds KDCs.
 pub(super) struct Locator {
-    resolver: OnceCell<TokioResolver>,
+    resolver: Box<dyn Fn() -> Result<TokioResolver, String> + Send + Sync>,
 }
 
 impl Locator {
     /// Looks names up as the system does.
-    pub(super) const fn system() -> Self {
-        Self { resolver: OnceCell::const_new() }
+    pub(super) fn system() -> Self {
+        Self::with(|| {
+            let built = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
+            built.map_err(|error| format!("the resolver cannot be set up: {error}"))
+        })
     }
 
-    /// Looks names up with this resolver.
-    #[cfg(test)]
-    pub(super) fn with_resolver(resolver: TokioResolver) -> Self {
-        Self { resolver: OnceCell::new_with(Some(resolver)) }
+    /// Looks names up with the resolver this makes.
+    fn with(resolver: impl Fn() -> Result<TokioResolver, String> + Send + Sync + 'static) -> Self {
+        Self { resolver: Box::new(resolver) }
     }
 
     /// The realm's KDCs, or why there are none.
     pub(super) async fn locate(&self, realm: &Realm, source: &KdcSource) -> Result<Located, String> {
+        let names = match source {
+            KdcSource::List(list) => list.iter().any(|kdc| kdc.host.parse::<IpAddr>().is_err()),
+            KdcSource::Dns => true,
+        };
+        let resolver = if names { (self.resolver)() } else { Err("no name was to be looked up".to_owned()) };
         let (hosts, mut until) = match source {
             KdcSource::List(list) => (list.clone(), None),
-            KdcSource::Dns => self.service_records(realm).await.map(|(hosts, until)| (hosts, Some(until)))?,
+            KdcSource::Dns => service_records(resolver.as_ref()?, realm).await.map(|(hosts, until)| (hosts, Some(until)))?,
         };
         let mut kdcs = Vec::new();
         let mut trouble = String::from("no KDC is configured");
         for KdcAddress { host, port } in hosts.into_iter().take(MAX_KDCS) {
-            match self.addresses(&host).await {
+            match addresses(resolver.as_ref(), &host).await {
                 Ok((addresses, valid)) => {
                     let host: Arc<str> = host.into();
                     kdcs.extend(addresses.into_iter().map(|ip| Kdc { host: host.clone(), address: SocketAddr::new(ip, port) }));
@@ -91,50 +98,44 @@ impl Locator {
         kdcs.truncate(MAX_KDCS);
         if kdcs.is_empty() { Err(trouble) } else { Ok(Located { kdcs, until }) }
     }
+}
 
-    async fn resolver(&self) -> Result<&TokioResolver, String> {
-        let system = || async { TokioResolver::builder_tokio()?.build() };
-        self.resolver.get_or_try_init(system).await.map_err(|error| format!("the resolver cannot be set up: {error}"))
+async fn addresses(resolver: Result<&TokioResolver, &String>, host: &str) -> Result<(Vec<IpAddr>, Option<Instant>), String> {
+    if let Ok(address) = host.parse() {
+        return Ok((vec![address], None));
     }
+    let found = resolver?.lookup_ip(host).await.map_err(|error| format!("{host}: {error}"))?;
+    Ok((found.iter().collect(), Some(bounded(found.valid_until()))))
+}
 
-    async fn addresses(&self, host: &str) -> Result<(Vec<IpAddr>, Option<Instant>), String> {
-        if let Ok(address) = host.parse() {
-            return Ok((vec![address], None));
-        }
-        let found = self.resolver().await?.lookup_ip(host).await.map_err(|error| format!("{host}: {error}"))?;
-        Ok((found.iter().collect(), Some(bounded(found.valid_until()))))
-    }
-
-    /// `_kerberos._tcp`, and `_kerberos._udp` where there is no such record.
-    async fn service_records(&self, realm: &Realm) -> Result<(Vec<KdcAddress>, Instant), String> {
-        let resolver = self.resolver().await?;
-        let mut trouble = String::new();
-        for protocol in ["_tcp", "_udp"] {
-            let query = format!("_kerberos.{protocol}.{realm}.");
-            match resolver.srv_lookup(query.as_str()).await {
-                Ok(found) => {
-                    let records = found.answers().iter().filter_map(|record| match &record.data {
-                        RData::SRV(srv) => Some(Service {
-                            priority: srv.priority,
-                            weight: srv.weight,
-                            target: KdcAddress {
-                                host: srv.target.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
-                                port: srv.port,
-                            },
-                        }),
-                        _ => None,
-                    });
-                    let hosts = in_order(records.collect(), random_below);
-                    if !hosts.is_empty() {
-                        return Ok((hosts, bounded(found.valid_until())));
-                    }
-                    trouble = format!("{query}: no usable SRV record");
+/// `_kerberos._tcp`, and `_kerberos._udp` where there is no such record.
+async fn service_records(resolver: &TokioResolver, realm: &Realm) -> Result<(Vec<KdcAddress>, Instant), String> {
+    let mut trouble = String::new();
+    for protocol in ["_tcp", "_udp"] {
+        let query = format!("_kerberos.{protocol}.{realm}.");
+        match resolver.srv_lookup(query.as_str()).await {
+            Ok(found) => {
+                let records = found.answers().iter().filter_map(|record| match &record.data {
+                    RData::SRV(srv) => Some(Service {
+                        priority: srv.priority,
+                        weight: srv.weight,
+                        target: KdcAddress {
+                            host: srv.target.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
+                            port: srv.port,
+                        },
+                    }),
+                    _ => None,
+                });
+                let hosts = in_order(records.collect(), random_below);
+                if !hosts.is_empty() {
+                    return Ok((hosts, bounded(found.valid_until())));
                 }
-                Err(error) => trouble = format!("{query}: {error}"),
+                trouble = format!("{query}: no usable SRV record");
             }
+            Err(error) => trouble = format!("{query}: {error}"),
         }
-        Err(trouble)
     }
+    Err(trouble)
 }
 
 fn bounded(valid_until: Instant) -> Instant {

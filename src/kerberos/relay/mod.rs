@@ -50,6 +50,9 @@ pub use transport::AttemptError;
 
 /// No request is larger: its tickets are bounded as replies are, and an S4U2Proxy request carries two.
 const MAX_REQUEST: usize = 64 * 1024;
+/// Within this time libkrb5's second request for the same ticket (it asks once more without referrals after any error) is answered
+/// as the first was: nobody is there.
+const REPEAT: Duration = Duration::from_secs(1);
 /// After a failure to accept: descriptors are short, and others need time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A free TCP port whose UDP twin is taken is given up; this often.
@@ -92,7 +95,7 @@ impl From<&KerberosConfig> for RelayConfig {
     }
 }
 
-/// The relay's name for its constructor.
+/// Where the relay starts: [`Relay::bind`].
 #[derive(Debug)]
 pub struct Relay;
 
@@ -250,6 +253,10 @@ impl Server {
             self.unlisted(&request, None, request.realm.clone(), started);
             return error::answer(&request, &words);
         }
+        let unanswered = format!("no KDC of the realm {} answered", request.realm.escape_default());
+        if self.observer.just_unanswered(&request, REPEAT) {
+            return error::answer(&request, &unanswered);
+        }
         count(&self.observer.counters().served);
         match self.upstream.exchange(&request.realm, request.exchange, message).await {
             Ok(answered) => {
@@ -257,7 +264,6 @@ impl Server {
                 answered.bytes
             }
             Err(Unanswered { attempts, trouble }) => {
-                let words = format!("no KDC of the realm {} answered", request.realm.escape_default());
                 let tried: Vec<String> = attempts.iter().map(|(kdc, reason)| format!("{kdc}: {reason}")).collect();
                 tracing::warn!(
                     cause = Cause::KdcUnreachable.code(),
@@ -267,7 +273,7 @@ impl Server {
                     "no KDC answered"
                 );
                 self.failed(&request, None, Outcome::Unanswered { attempts, trouble }, started);
-                error::answer(&request, &words)
+                error::answer(&request, &unanswered)
             }
         }
     }
@@ -279,7 +285,7 @@ impl Server {
                 if let Some(realm) = ticket.granting_realm.as_ref().filter(|realm| !self.upstream.lists(realm)) {
                     self.unlisted(request, Some(answered), realm.clone(), started);
                 }
-                if let Some(subject) = request.subject.clone().filter(|_| request.exchange == Exchange::Tgs) {
+                if let Some(subject) = request.subject.clone() {
                     self.observer.issued(ticket.digest, subject);
                 }
             }

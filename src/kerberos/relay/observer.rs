@@ -24,7 +24,7 @@ use crate::kerberos::krb_error;
 use crate::kerberos::name::{PrincipalName, Spn};
 use crate::kerberos::relay::error::GENERIC;
 use crate::kerberos::relay::locate::Kdc;
-use crate::kerberos::relay::request::{Exchange, Subject, TicketDigest};
+use crate::kerberos::relay::request::{Exchange, KdcRequest, Subject, TicketDigest};
 use crate::kerberos::relay::transport::AttemptError;
 
 /// A clock difference worth a word, in seconds.
@@ -266,6 +266,18 @@ impl RelayObserver {
 
     pub(super) fn failed(&self, report: KdcReport) {
         push_bounded(&mut locked(&self.seen.failures), report, FAILURES);
+    }
+
+    /// Whether nobody answered the same question within the last `window`.
+    pub(super) fn just_unanswered(&self, request: &KdcRequest, window: Duration) -> bool {
+        locked(&self.seen.failures).iter().rev().take_while(|report| report.at.elapsed() < window).any(|report| {
+            matches!(report.outcome, Outcome::Unanswered { .. })
+                && report.exchange == request.exchange
+                && report.realm == request.realm
+                && report.subject == request.subject
+                && report.sname == request.sname
+                && report.proxy == request.evidence.is_some()
+        })
     }
 
     /// This ticket was issued on behalf of `subject`.

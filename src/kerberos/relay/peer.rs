@@ -8,10 +8,12 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
+const NLMSG_ERROR: u16 = 2;
 const AF_INET: u8 = 2;
 const IPPROTO_TCP: u8 = 6;
 /// Length of `nlmsghdr` and `inet_diag_req_v2`.
@@ -59,8 +61,11 @@ fn diag_request(peer: SocketAddrV4, local: SocketAddrV4) -> Vec<u8> {
 fn owner_in_reply(reply: &[u8], peer: SocketAddrV4, local: SocketAddrV4) -> io::Result<Option<u32>> {
     let field = |at: usize| reply.get(at..).and_then(<[u8]>::first_chunk::<4>).copied().map(u32::from_ne_bytes);
     let kind = reply.get(4..6).and_then(|octets| <[u8; 2]>::try_from(octets).ok()).map(u16::from_ne_bytes);
-    let (Some(SOCK_DIAG_BY_FAMILY), Some(uid), Some(inode)) = (kind, field(80), field(84)) else {
-        return Err(io::ErrorKind::Unsupported.into());
+    let no_such_socket = u32::from_ne_bytes((-Errno::NOENT.raw_os_error()).to_ne_bytes());
+    let (uid, inode) = match (kind, field(16), field(80), field(84)) {
+        (Some(NLMSG_ERROR), Some(error), ..) if error == no_such_socket => return Ok(None),
+        (Some(SOCK_DIAG_BY_FAMILY), _, Some(uid), Some(inode)) => (uid, inode),
+        _ => return Err(io::ErrorKind::Unsupported.into()),
     };
     let ports = [peer.port().to_be_bytes(), local.port().to_be_bytes()].concat();
     // A socket nobody holds any more is reported without an inode, and then its owner means nothing.
@@ -118,9 +123,10 @@ mod tests {
         let (listener, client, peer, local) = connection();
         let table = std::fs::read("/proc/self/net/tcp").unwrap();
         let stranger = SocketAddrV4::new(*peer.ip(), peer.port() ^ 1);
-        assert_eq!(owner(stranger, local).unwrap(), None);
+        assert_eq!(ask_kernel(stranger, local).unwrap(), None);
         assert_eq!(find_in_table(&table, stranger, local), None);
         // The listener itself is a socket on `local`, but not one connected to anything.
+        assert_eq!(ask_kernel(local, stranger).unwrap(), None);
         assert_eq!(owner(local, stranger).unwrap(), None);
         drop((listener, client));
     }

@@ -12,7 +12,7 @@ use crate::kerberos::krb_error::KrbError;
 use crate::kerberos::name::{PrincipalName, Spn, name_type};
 
 /// A KDC's error, with Windows' status inside if there is one.
-pub(super) fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {
+fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {
     let mut fields = Vec::new();
     write_explicit_integer(&mut fields, 0, 5);
     write_explicit_integer(&mut fields, 1, 30);
@@ -41,13 +41,13 @@ pub(super) fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<
     message
 }
 
-fn tgt_reply() -> Vec<u8> {
+pub(super) fn tgt_reply() -> Vec<u8> {
     reply(Exchange::As, &ticket(&["krbtgt", "CORP.EXAMPLE"], b"tgt"))
 }
 
 /// What a fake KDC does with a request.
 #[derive(Clone, Debug)]
-enum Does {
+pub(super) enum Does {
     /// Takes it and says nothing.
     Silent,
     /// The connection is refused.
@@ -62,15 +62,15 @@ enum Does {
     Script(Vec<Vec<u8>>),
 }
 
-struct FakeKdc {
-    port: u16,
+pub(super) struct FakeKdc {
+    pub(super) port: u16,
     streams: Arc<AtomicUsize>,
     datagrams: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
 impl FakeKdc {
-    fn start(does: Does) -> Self {
+    pub(super) fn start(does: Does) -> Self {
         let (streams, datagrams) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
         if matches!(does, Does::Refuses) {
@@ -143,19 +143,21 @@ struct Running {
     task: JoinHandle<io::Result<()>>,
 }
 
-const KDC_TIMEOUT: Duration = Duration::from_millis(200);
-const EXCHANGE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Far more than anything here takes, far less than libkrb5's patience.
-const SOON: Duration = Duration::from_secs(5);
+/// Where the time has to run out.
+const SHORT: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(1));
+/// Where it must not, on however busy a machine.
+const LONG: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
+/// Far more than anything here takes.
+const SOON: Duration = Duration::from_secs(9);
 
-fn start(kdcs: &[&FakeKdc], limits: Limits) -> Running {
+fn start(kdcs: &[&FakeKdc], limits: Limits, (kdc_timeout, exchange_timeout): (Duration, Duration)) -> Running {
     let list = kdcs.iter().map(|kdc| KdcAddress { host: "127.0.0.1".into(), port: kdc.port }).collect();
     let bound = Relay::bind().unwrap();
     let (port, observer) = (bound.port(), bound.observer());
     let config = RelayConfig {
         realms: BTreeMap::from([(Realm::parse("CORP.EXAMPLE").unwrap(), KdcSource::List(list))]),
-        kdc_timeout: KDC_TIMEOUT,
-        exchange_timeout: EXCHANGE_TIMEOUT,
+        kdc_timeout,
+        exchange_timeout,
     };
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(bound.serve_with(config, Locator::system(), limits, async {
@@ -165,7 +167,11 @@ fn start(kdcs: &[&FakeKdc], limits: Limits) -> Running {
 }
 
 fn relay(kdcs: &[&FakeKdc]) -> Running {
-    start(kdcs, Limits::default())
+    start(kdcs, Limits::default(), LONG)
+}
+
+fn impatient(kdcs: &[&FakeKdc]) -> Running {
+    start(kdcs, Limits::default(), SHORT)
 }
 
 impl Running {
@@ -228,6 +234,14 @@ async fn a_reply_too_big_for_a_datagram_is_fetched_by_tcp() {
 }
 
 #[tokio::test]
+async fn a_firewall_that_drops_datagrams_does_not_cost_the_kdc() {
+    let kdc = FakeKdc::start(Does::Datagrams(Vec::new(), tgt_reply()));
+    let relay = impatient(&[&kdc]);
+    assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
+    assert_eq!(kdc.counts(), (1, 1));
+}
+
+#[tokio::test]
 async fn datagrams_of_strangers_and_datagrams_that_are_no_reply_are_ignored() {
     let tgs_reply = reply(Exchange::Tgs, &ticket(&["svc-bridge"], b""));
     let garbage = vec![vec![], b"garbage".to_vec(), tgs_reply, tgt_reply()];
@@ -240,10 +254,10 @@ async fn datagrams_of_strangers_and_datagrams_that_are_no_reply_are_ignored() {
 #[tokio::test]
 async fn a_silent_kdc_costs_its_timeout_once_and_the_next_one_answers() {
     let (silent, good) = (FakeKdc::start(Does::Silent), FakeKdc::start(Does::Answers(tgt_reply())));
-    let relay = relay(&[&silent, &good]);
+    let relay = impatient(&[&silent, &good]);
     let started = Instant::now();
     assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
-    assert!(started.elapsed() >= KDC_TIMEOUT, "{:?}", started.elapsed());
+    assert!(started.elapsed() >= SHORT.0, "{:?}", started.elapsed());
     assert_eq!(silent.counts(), (1, 1));
     // It rests now.
     assert_eq!(relay.ask(&Ask::tgt()).await, tgt_reply());
@@ -281,16 +295,29 @@ async fn every_way_not_to_answer_leads_to_the_next_kdc() {
 #[tokio::test]
 async fn where_every_kdc_is_silent_the_relay_answers_at_the_deadline() {
     let silent: Vec<FakeKdc> = (0..6).map(|_| FakeKdc::start(Does::Silent)).collect();
-    let relay = relay(&silent.iter().collect::<Vec<_>>());
+    let relay = impatient(&silent.iter().collect::<Vec<_>>());
     let started = Instant::now();
     let error = relay.ask_for_error(&Ask::s4u2self("alice")).await;
-    assert!(started.elapsed() >= EXCHANGE_TIMEOUT && started.elapsed() < SOON, "{:?}", started.elapsed());
+    assert!(started.elapsed() >= SHORT.1 && started.elapsed() < SOON, "{:?}", started.elapsed());
     assert_eq!(error.code, error::GENERIC, "an error that libkrb5 takes for final");
     assert!(error.text.unwrap().contains("CORP.EXAMPLE"));
     let report = relay.observer.report(&sought(Whom::User(&user("alice"), None), started)).unwrap();
     let Outcome::Unanswered { attempts, .. } = report.outcome else { panic!("{report:?}") };
     assert_eq!(attempts.len(), 3, "the third KDC gets what is left of the time");
     assert!(attempts.iter().all(|(_, reason)| *reason == AttemptError::TimedOut));
+}
+
+#[tokio::test]
+async fn the_same_question_asked_again_at_once_is_not_waited_for_again() {
+    let kdc = FakeKdc::start(Does::Raw(Vec::new()));
+    let relay = relay(&[&kdc]);
+    for _ in 0..3 {
+        assert_eq!(relay.ask_for_error(&Ask::s4u2self("alice")).await.code, error::GENERIC);
+    }
+    assert_eq!(kdc.counts(), (1, 0));
+    relay.ask_for_error(&Ask::s4u2self("bob")).await;
+    relay.ask_for_error(&Ask::new(Exchange::Tgs, &["svc-bridge"])).await;
+    assert_eq!(kdc.counts(), (3, 0), "other questions are");
 }
 
 #[tokio::test]
@@ -373,9 +400,20 @@ async fn a_tgs_error_on_nobodys_behalf_is_our_accounts() {
 }
 
 #[tokio::test]
-async fn malformed_requests_are_closed_without_an_answer() {
-    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+async fn an_s4u2proxy_error_with_evidence_nobody_saw_is_nobodys() {
+    let kdc = FakeKdc::start(Does::Answers(krb_error(13, None, None)));
     let relay = relay(&[&kdc]);
+    let (since, ours) = (Instant::now(), user("svc-bridge"));
+    relay.ask(&Ask::s4u2proxy(&ticket(&["svc-bridge"], b"from elsewhere"), "mbx1.corp.example")).await;
+    for whom in [Whom::OurAccount(&ours), Whom::User(&ours, None)] {
+        assert_eq!(relay.observer.report(&sought(whom, since)), None);
+    }
+}
+
+#[tokio::test]
+async fn malformed_requests_are_closed_at_once_without_an_answer() {
+    let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
+    let relay = start(&[&kdc], Limits { patience: SOON * 2, ..Limits::default() }, LONG);
     let oversize = (u32::try_from(MAX_REQUEST).unwrap() + 1).to_be_bytes().to_vec();
     let bad = [transport::framed(b"garbage"), transport::framed(b""), transport::framed(&tgt_reply()), oversize, vec![0xFF; 64]];
     for bytes in &bad {
@@ -388,7 +426,7 @@ async fn malformed_requests_are_closed_without_an_answer() {
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_request_is_closed() {
     let kdc = FakeKdc::start(Does::Silent);
-    let relay = start(&[&kdc], Limits { patience: Duration::from_millis(50), ..Limits::default() });
+    let relay = start(&[&kdc], Limits { patience: Duration::from_millis(50), ..Limits::default() }, LONG);
     assert_eq!(relay.raw(&[0, 0, 1]).await, b"");
     assert_eq!(relay.raw(&transport::framed(&Ask::tgt().encode())[..30]).await, b"");
     assert_eq!((kdc.counts(), relay.observer.numbers().malformed), ((0, 0), 2));
@@ -398,7 +436,7 @@ async fn a_client_that_does_not_finish_its_request_is_closed() {
 async fn a_connection_of_another_user_is_closed_before_anything_is_read() {
     let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
     let somebody_else = rustix::process::geteuid().as_raw() ^ 1;
-    let relay = start(&[&kdc], Limits { uid: somebody_else, ..Limits::default() });
+    let relay = start(&[&kdc], Limits { uid: somebody_else, ..Limits::default() }, LONG);
     assert_eq!(relay.raw(&transport::framed(&Ask::tgt().encode())).await, b"");
     assert_eq!((kdc.counts(), relay.observer.numbers().foreign), ((0, 0), 1));
 }
@@ -407,7 +445,7 @@ async fn a_connection_of_another_user_is_closed_before_anything_is_read() {
 async fn more_connections_and_requests_than_allowed_are_closed() {
     let kdc = FakeKdc::start(Does::Answers(tgt_reply()));
     for limits in [Limits { connections: 0, ..Limits::default() }, Limits { rate: 0, ..Limits::default() }] {
-        let relay = start(&[&kdc], limits);
+        let relay = start(&[&kdc], limits, LONG);
         assert_eq!(relay.raw(&transport::framed(&Ask::tgt().encode())).await, b"");
         assert_eq!(relay.observer.numbers().limited, 1);
     }
@@ -426,6 +464,19 @@ async fn a_datagram_is_answered_with_a_final_error_and_never_passed_on() {
     let length = timeout(SOON, client.recv(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(KrbError::parse(&buffer[..length]).unwrap().code, error::GENERIC);
     assert_eq!(kdc.counts(), (0, 0));
+}
+
+#[tokio::test]
+async fn more_datagrams_than_allowed_are_dropped() {
+    let relay = start(&[], Limits { rate: 1, ..Limits::default() }, LONG);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect((Ipv4Addr::LOCALHOST, relay.port)).await.unwrap();
+    for _ in 0..2 {
+        client.send(&Ask::tgt().encode()).await.unwrap();
+    }
+    let mut buffer = [0; 4096];
+    timeout(SOON, client.recv(&mut buffer)).await.unwrap().unwrap();
+    assert!(timeout(SHORT.0, client.recv(&mut buffer)).await.is_err());
 }
 
 #[tokio::test]
@@ -453,8 +504,8 @@ async fn plain_threads_are_served_and_may_connect_before_the_relay_serves() {
     let source = KdcSource::List(vec![KdcAddress { host: "127.0.0.1".into(), port: kdc.port }]);
     let config = RelayConfig {
         realms: BTreeMap::from([(Realm::parse("CORP.EXAMPLE").unwrap(), source)]),
-        kdc_timeout: KDC_TIMEOUT,
-        exchange_timeout: EXCHANGE_TIMEOUT,
+        kdc_timeout: LONG.0,
+        exchange_timeout: LONG.1,
     };
     tokio::spawn(bound.serve(config, std::future::pending()));
     let worker = std::thread::spawn(move || {

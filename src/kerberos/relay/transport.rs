@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::kerberos::relay::request::{Exchange, ReplyKind, reply_kind};
+use crate::kerberos::relay::request::{Exchange, reply_kind};
 
 /// Requests above this go to TCP at once: a datagram of that size still fits one frame.
 const MAX_DATAGRAM_REQUEST: usize = 1400;
@@ -57,7 +57,7 @@ impl From<io::Error> for AttemptError {
     }
 }
 
-/// Asks one KDC and waits for at most `limit`. `too_big` says whether a datagram is KRB_ERR_RESPONSE_TOO_BIG.
+/// Asks one KDC and waits for at most `limit`. What comes by TCP is not looked at. `too_big` says whether a datagram is KRB_ERR_RESPONSE_TOO_BIG.
 pub(super) async fn ask(
     kdc: SocketAddr,
     exchange: Exchange,
@@ -73,12 +73,12 @@ pub(super) async fn ask(
                 _ => {}
             }
         }
-        by_stream(kdc, exchange, request).await
+        by_stream(kdc, request).await
     };
     timeout(limit, whole).await.unwrap_or(Err(AttemptError::TimedOut))
 }
 
-async fn by_stream(kdc: SocketAddr, exchange: Exchange, request: &[u8]) -> Result<Vec<u8>, AttemptError> {
+async fn by_stream(kdc: SocketAddr, request: &[u8]) -> Result<Vec<u8>, AttemptError> {
     let mut stream = TcpStream::connect(kdc).await?;
     stream.set_nodelay(true)?;
     stream.write_all(&framed(request)).await?;
@@ -86,9 +86,6 @@ async fn by_stream(kdc: SocketAddr, exchange: Exchange, request: &[u8]) -> Resul
     let length = usize::try_from(length).ok().filter(|length| *length <= MAX_REPLY).ok_or(AttemptError::NotAReply)?;
     let mut reply = vec![0; length];
     stream.read_exact(&mut reply).await?;
-    if reply_kind(exchange, &reply).is_none() {
-        return Err(AttemptError::NotAReply);
-    }
     Ok(reply)
 }
 
@@ -102,7 +99,7 @@ async fn by_datagram(kdc: SocketAddr, exchange: Exchange, request: &[u8]) -> Res
     loop {
         let length = socket.recv(&mut buffer).await?;
         let datagram = buffer.get(..length).unwrap_or_default();
-        if matches!(reply_kind(exchange, datagram), Some(ReplyKind::Reply(_) | ReplyKind::Error)) {
+        if reply_kind(exchange, datagram).is_some() {
             return Ok(datagram.to_vec());
         }
     }

@@ -111,9 +111,8 @@ impl Upstream {
                     return Ok(answered);
                 }
                 Err(reason) => {
-                    tracing::warn!(realm, kdc = %kdc, exchange = exchange.name(), %reason, "a KDC does not answer");
                     self.observer.asked(realm, &kdc, None, None);
-                    kdcs.failed(kdc.address);
+                    kdcs.failed(&kdc, reason);
                     failed.attempts.push((kdc, reason));
                 }
             }
@@ -158,11 +157,13 @@ impl RealmKdcs {
         let located = self.locate(locator, kdc_timeout / 2).await?;
         let now = Instant::now();
         let mut health = self.health();
+        let mut probing = false;
         let (mut ready, mut resting) = (Vec::new(), Vec::new());
         for kdc in located {
             match health.get_mut(&kdc.address) {
                 None => ready.push(kdc),
-                Some(ill) if ill.rests_until <= now => {
+                Some(ill) if ill.rests_until <= now && !probing => {
+                    probing = true;
                     *ill = Health { rests_until: now + kdc_timeout, probed: true, ..*ill };
                     ready.push(kdc);
                 }
@@ -200,18 +201,20 @@ impl RealmKdcs {
         }
     }
 
-    fn failed(&self, kdc: SocketAddr) {
+    fn failed(&self, kdc: &Kdc, reason: AttemptError) {
         let now = Instant::now();
         let mut health = self.health();
         // Addresses that DNS no longer names are forgotten.
         health.retain(|_, ill| ill.rests_until + LONGEST_REST > now);
-        let rest = match health.get(&kdc) {
+        let rest = match health.get(&kdc.address) {
             None => FIRST_REST,
             Some(ill) if ill.probed || ill.rests_until <= now => (ill.rest * 2).min(LONGEST_REST),
             // It rests already: this exchange started before that, or had nobody else to ask.
             Some(_) => return,
         };
-        health.insert(kdc, Health { rests_until: now + rest, rest, probed: false });
+        health.insert(kdc.address, Health { rests_until: now + rest, rest, probed: false });
+        drop(health);
+        tracing::warn!(realm = %self.realm, %kdc, %reason, rest = ?rest, "a KDC does not answer; the others are asked first");
     }
 
     fn health(&self) -> MutexGuard<'_, HashMap<SocketAddr, Health>> {

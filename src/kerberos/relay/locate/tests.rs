@@ -88,8 +88,10 @@ impl NameServer {
         connection.port = self.port;
         let server = NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![connection]);
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        Locator::with_resolver(builder.build().unwrap())
+        Locator::with(move || {
+            let builder = TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
+            Ok(builder.build().unwrap())
+        })
     }
 }
 
@@ -169,9 +171,11 @@ async fn host_names_in_the_list_are_looked_up_and_addresses_are_not() {
     assert_eq!(addresses(&located), ["[2001:db8::1]:88", "192.0.2.1:88"]);
     assert!(located.until.is_some());
 
-    let locator = Locator::system();
+    let locator = Locator::with(|| Err("nothing may be looked up".into()));
     let located = locator.locate(&realm(), &list(&["192.0.2.9", "2001:db8::1"])).await.unwrap();
     assert_eq!((addresses(&located).len(), located.until), (2, None));
-    assert!(locator.resolver.get().is_none(), "the system's resolver is not even set up");
+    let located = locator.locate(&realm(), &list(&["192.0.2.9", "dc1.corp.example"])).await.unwrap();
+    assert_eq!(addresses(&located), ["192.0.2.9:88"], "an address serves where names cannot be looked up");
+    assert!(locator.locate(&realm(), &list(&["dc1.corp.example"])).await.unwrap_err().contains("nothing may be"));
     assert!(locator.locate(&realm(), &list(&[])).await.is_err());
 }
