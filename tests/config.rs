@@ -1,5 +1,7 @@
 //! The configuration as an administrator meets it: the shipped files, and what is said about wrong ones.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests, also their helpers")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use kcd_bridge::identity::RuleConfig;
 use kcd_bridge::kerberos::config::KdcSource;
 use kcd_bridge::proxy::Transport;
 use kcd_bridge::tls::RevocationConfig;
+use proptest::prelude::*;
 use toml::{Table, Value};
 
 const MINIMAL: &str = include_str!("../config/examples/exchange-2003.toml");
@@ -110,7 +113,9 @@ fn every_key_stands_in_the_reference_configuration_and_in_the_documentation() {
     let reference: Value = Value::Table(include_str!("../config/kcd-bridge.toml").parse().unwrap());
     let mut written = BTreeSet::new();
     every_table(&reference, &[], "", &mut |_, path, table| {
-        let here = table.iter().filter(|(_, value)| !value.is_table() && !value.as_array().is_some_and(|items| items.iter().any(Value::is_table)));
+        let here = table
+            .iter()
+            .filter(|(_, value)| !value.is_table() && !value.as_array().is_some_and(|items| items.iter().any(Value::is_table)));
         written.extend(here.map(|(name, _)| schema_path(&format!("{path}.{name}"))));
     });
     let known: BTreeSet<_> = schema::keys().into_iter().map(|(path, _)| path).collect();
@@ -147,7 +152,7 @@ fn the_reference_configuration_shows_the_defaults() {
 #[test]
 fn leaving_the_defaults_out_of_the_reference_changes_nothing() {
     let reference = include_str!("../config/kcd-bridge.toml");
-    let short: String = reference.lines().filter(|line| !line.contains("# default")).map(|line| format!("{line}\n")).collect();
+    let short = reference.lines().filter(|line| !line.contains("# default")).collect::<Vec<_>>().join("\n");
     assert!(short.len() < reference.len());
     assert_eq!(parse(&short).unwrap(), parse(reference).unwrap());
 }
@@ -184,13 +189,17 @@ fn leaving_a_required_key_out_is_reported_with_its_path() {
             let mut changed = reference.clone();
             table_at(&mut changed, steps).remove(name);
             let found = problems(&toml::to_string(&changed).unwrap());
-            assert!(found.iter().any(|problem| problem.key == key && problem.message.starts_with("missing")), "{key}: {found:#?}");
+            assert!(
+                found.iter().any(|problem| problem.key == key && problem.message.starts_with("missing")),
+                "{key}: {found:#?}"
+            );
             removed.insert(schema_path(&key));
         }
     });
     let required = schema::tables().into_iter().flat_map(|(path, table)| {
         let keys = table.keys.iter().filter(|key| key.presence == Presence::Required);
-        keys.map(move |key| if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) }).collect::<Vec<_>>()
+        keys.map(move |key| if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) })
+            .collect::<Vec<_>>()
     });
     assert_eq!(removed, required.collect());
 }
@@ -208,7 +217,12 @@ fn a_key_that_another_key_asks_for_is_missed() {
     assert_eq!(missing(&anchors).0, "backend[0].trust_anchors");
     assert_eq!(missing(&with("\"upn-with-sid\"", "\"static\"")).0, "mapping[0].entry");
     assert_eq!(missing(&with("\"upn-with-sid\"", "\"upn\"")).0, "mapping[0].issuer");
-    let row = |keys: &str| with("rule = \"upn-with-sid\"", &format!("rule = \"static\"\n[[mapping.entry]]\ncertificate_sha256 = \"{}\"\n{keys}\n", "ab".repeat(32)));
+    let row = |keys: &str| {
+        with(
+            "rule = \"upn-with-sid\"",
+            &format!("rule = \"static\"\n[[mapping.entry]]\ncertificate_sha256 = \"{}\"\n{keys}\n", "ab".repeat(32)),
+        )
+    };
     assert_eq!(missing(&row("sid = \"S-1-5-21-1-2-3-1105\"")).0, "mapping[0].entry[0].principal");
     assert_eq!(missing(&row("upn = \"alice@corp.example\"")).0, "mapping[0].entry[0].sid");
     assert!(parse(&row("upn = \"alice@corp.example\"\nsid = \"S-1-5-21-1-2-3-1105\"")).is_ok());
@@ -269,14 +283,14 @@ fn the_smallest_file_has_safe_defaults() {
     let config = parse(MINIMAL).unwrap();
     let backend = &config.backends[0];
     assert_eq!(config.listener.handshake_timeout, Duration::from_secs(10));
-    assert_eq!(config.kerberos.max_ride_through, Duration::from_secs(4 * 3600));
+    assert_eq!(config.kerberos.max_ride_through, Duration::from_hours(4));
     assert_eq!(config.kerberos.cache_bytes, 256 << 20);
     assert_eq!(config.kerberos.denied_groups, [512, 516, 518, 519, 521]);
     assert_eq!(config.kerberos.runtime_directory, Path::new("/run/kcd-bridge"));
     assert_eq!(config.kerberos.realms.len(), 1);
     assert_eq!((backend.authority.port, backend.host_header.as_str()), (80, "mbx1.corp.example"));
     assert_eq!(backend.transport, Transport::Http);
-    assert_eq!(backend.response_timeout, Duration::from_secs(3600));
+    assert_eq!(backend.response_timeout, Duration::from_hours(1));
     assert_eq!((backend.max_body_bytes, backend.replay_buffer_bytes), (30 << 20, 1 << 20));
     assert!(!backend.channel_binding && !backend.identity_bound && config.audit.file.is_none() && !config.log.json);
     assert!(matches!(&config.mapping[..], [RuleConfig::UpnWithSid { san_uri_sid_issuers }] if san_uri_sid_issuers.is_empty()));
@@ -329,7 +343,12 @@ fn a_wrong_value_is_told_the_right_one() {
         ("\"exchange-2003\"", "\"exchange2003\"", "backend[0].profile", "did you mean \"exchange-2003\"?"),
         ("transport = \"http\" ", "", "backend[0].transport", "write transport = \"http\""),
         ("url       = \"http://", "url       = \"https://", "backend[0].transport", "leave transport out"),
-        ("spn       = \"HTTP/mbx1.corp.example\"", "spn = \"HTTP/mbx1.corp.example@CORP.EXAMPLE\"", "backend[0].spn", "without realm"),
+        (
+            "spn       = \"HTTP/mbx1.corp.example\"",
+            "spn = \"HTTP/mbx1.corp.example@CORP.EXAMPLE\"",
+            "backend[0].spn",
+            "without realm",
+        ),
         ("allow_rc4 = true", "allow_rc4 = \"true\"", "backend[0].allow_rc4", "true or false"),
         ("allow_rc4 = true", "channel_binding = \"auto\"", "backend[0].channel_binding", "no TLS session"),
         ("allow_rc4 = true", "connect_timeout = \"10\"", "backend[0].connect_timeout", "10s"),
@@ -372,7 +391,8 @@ fn names_and_routes_that_stand_twice_are_refused() {
 #[test]
 fn routes_are_sorted_longest_path_first_and_with_a_host_before_without() {
     let more = "[[route]]\npath = \"/\"\nbackend = \"mbx2003\"\n[[route]]\nhost = \"Mail.Corp.Example\"\npath = \"/\"\nbackend = \"mbx2003\"\n[[route]]\npath = \"/Microsoft-Server-ActiveSync/deeper\"\nbackend = \"mbx2003\"\n[[route]]";
-    let routes: Vec<_> = parse(&with("[[route]]", more)).unwrap().routes.into_iter().map(|route| (route.path, route.host)).collect();
+    let routes: Vec<_> =
+        parse(&with("[[route]]", more)).unwrap().routes.into_iter().map(|route| (route.path, route.host)).collect();
     let expected = [
         ("/Microsoft-Server-ActiveSync/deeper", None),
         ("/Microsoft-Server-ActiveSync", None),
@@ -386,7 +406,9 @@ fn routes_are_sorted_longest_path_first_and_with_a_host_before_without() {
 fn a_static_row_of_an_unlisted_realm_is_refused() {
     let rows = |principal| {
         let digest = "ab".repeat(32);
-        format!("rule = \"static\"\n[[mapping.entry]]\ncertificate_sha256 = \"{digest}\"\nprincipal = \"{principal}\"\nsid = \"S-1-5-21-1-2-3-1105\"\n")
+        format!(
+            "rule = \"static\"\n[[mapping.entry]]\ncertificate_sha256 = \"{digest}\"\nprincipal = \"{principal}\"\nsid = \"S-1-5-21-1-2-3-1105\"\n"
+        )
     };
     let problem = problem_with("rule = \"upn-with-sid\"", &rows("alice@USERS.EXAMPLE"));
     assert_eq!(problem.key, "mapping[0].entry[0].principal");
@@ -444,4 +466,17 @@ fn an_unreadable_file_is_named_with_its_cause() {
     std::fs::write(&binary, b"[listener]\n\xff\xfe").unwrap();
     let binary = config::load(&binary).unwrap_err();
     assert!(binary.readable && binary.list[0].line == Some(2), "{binary}");
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_judged_without_a_panic(at in 0..10_000_usize, length in 0..40_usize, put in "[\\[\\]{}=\"'#.,\\-\n é0-9a-z]{0,20}") {
+        let text = include_str!("../config/kcd-bridge.toml");
+        let border = |index: usize| (index.min(text.len())..=text.len()).find(|index| text.is_char_boundary(*index)).unwrap();
+        let (start, end) = (border(at), border(at + length));
+        if let Err(found) = parse(&[&text[..start], &put, &text[end..]].concat()) {
+            prop_assert!(!found.is_empty());
+            prop_assert!(found.iter().all(|problem| !problem.message.is_empty() && !problem.remedy.is_empty()));
+        }
+    }
 }

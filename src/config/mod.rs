@@ -76,7 +76,8 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
             io::ErrorKind::PermissionDenied => "run as the service's user, or let it read the file",
             _ => "see the cause",
         };
-        let problem = Problem { key: String::new(), line: None, message: format!("cannot be read: {error}"), remedy: remedy.into() };
+        let problem =
+            Problem { key: String::new(), line: None, message: format!("cannot be read: {error}"), remedy: remedy.into() };
         Problems { source: source.clone(), list: vec![problem], readable: false }
     };
     let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
@@ -113,7 +114,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Problems> {
     match (config, reader.into_problems()) {
         (Some(config), list) if list.is_empty() => Ok(config),
         (None, list) if list.is_empty() => {
-            let (message, remedy) = ("the file is incomplete".to_owned(), "compare it with the reference configuration".to_owned());
+            let (message, remedy) =
+                ("the file is incomplete".to_owned(), "compare it with the reference configuration".to_owned());
             Err(problems(vec![Problem { key: String::new(), line: None, message, remedy }]))
         }
         (_, list) => Err(problems(list)),
@@ -123,7 +125,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Problems> {
 /// Line, column and what is wrong with the syntax, without the line itself: it may hold anything.
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
     let offset = error.span().map(|span| span.start);
-    let column = offset.and_then(|offset| text.get(..offset)).map(|before| before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    let column =
+        offset.and_then(|offset| text.get(..offset)).map(|before| before.chars().rev().take_while(|c| *c != '\n').count() + 1);
     let place = column.map_or_else(String::new, |column| format!("column {column}: "));
     Problem {
         key: String::new(),

@@ -119,7 +119,12 @@ static LISTENER: Table = Table {
         key("certificate", Path, Required, "PEM file: the server's certificate, then its intermediates"),
         key("key", Path, Required, "PEM file: the private key of that certificate"),
         key("handshake_timeout", Kind::Duration(ms(100), hours(1)), Default("10s"), "time for a TLS handshake"),
-        key("header_timeout", Kind::Duration(ms(100), hours(1)), Default("30s"), "time for a request's headers once its first byte came"),
+        key(
+            "header_timeout",
+            Kind::Duration(ms(100), hours(1)),
+            Default("30s"),
+            "time for a request's headers once its first byte came",
+        ),
         key("idle_timeout", Kind::Duration(ms(100), hours(24)), Default("120s"), "time between two requests on a connection"),
         key("max_connections", Count(1, 1_000_000), Default("16384"), "devices connected at a time"),
         key("max_header_bytes", Size(4 * KIB, MIB), Default("64KiB"), "request line and headers of one request"),
@@ -162,9 +167,19 @@ static KERBEROS: Table = Table {
     keys: &[
         key("principal", Text("name@REALM"), Required, "the delegating account, realm in upper case"),
         key("keytab", Path, Required, "file with that account's keys"),
-        key("kdcs", Texts("host or host:port"), Optional("found by DNS SRV"), "domain controllers of our own realm, tried in this order"),
+        key(
+            "kdcs",
+            Texts("host or host:port"),
+            Optional("found by DNS SRV"),
+            "domain controllers of our own realm, tried in this order",
+        ),
         key("realms", Named("REALM", &REALM), Optional("our own realm only"), REALM.about),
-        key("engine", Choice(&["native", "gssapi"], &[]), Default("native"), "who makes the tokens; `gssapi` is slower and for comparison"),
+        key(
+            "engine",
+            Choice(&["native", "gssapi"], &[]),
+            Default("native"),
+            "who makes the tokens; `gssapi` is slower and for comparison",
+        ),
         key("workers", Count(1, 256), Default("4"), "ticket acquisitions at a time"),
         key("queue", Count(1, 1_000_000), Default("1024"), "ticket acquisitions waiting at most"),
         key("acquire_timeout", Kind::Duration(ms(100), hours(1)), Default("5s"), "time for both tickets of one user"),
@@ -190,7 +205,12 @@ static KERBEROS: Table = Table {
 
 static REALM: Table = Table {
     about: "Other realms on a trust path, named in upper case and quotes.",
-    keys: &[key("kdcs", Texts("host or host:port"), Optional("found by DNS SRV"), "that realm's domain controllers, tried in this order")],
+    keys: &[key(
+        "kdcs",
+        Texts("host or host:port"),
+        Optional("found by DNS SRV"),
+        "that realm's domain controllers, tried in this order",
+    )],
 };
 
 static MAPPING: Table = Table {
@@ -219,7 +239,12 @@ static ENTRY: Table = Table {
         key("certificate_sha256", Text("64 hexadecimal digits"), Required, "SHA-256 of the certificate, with or without colons"),
         key("principal", Text("name@REALM"), Optional("`upn` instead"), "the account, by its sAMAccountName"),
         key("upn", Text("name@suffix"), Optional("`principal` instead"), "the account, by its user principal name"),
-        key("sid", Text("S-1-5-21-..."), Optional("`pin` instead"), "the account's SID, compared with the KDC's word before first use"),
+        key(
+            "sid",
+            Text("S-1-5-21-..."),
+            Optional("`pin` instead"),
+            "the account's SID, compared with the KDC's word before first use",
+        ),
         key(
             "pin",
             Choice(&["first-use"], &[]),
@@ -242,7 +267,12 @@ static BACKEND: Table = Table {
     keys: &[
         key("name", Text("letters, digits, `.`, `-`, `_`"), Required, "its name in routes, log and audit"),
         key("url", Text("scheme://host or scheme://host:port"), Required, "where it is reached; requests keep their own path"),
-        key("spn", Text("service/host"), Required, "its service principal name: written here, never derived from DNS or a request"),
+        key(
+            "spn",
+            Text("service/host"),
+            Required,
+            "its service principal name: written here, never derived from DNS or a request",
+        ),
         key(
             "profile",
             Choice(&["generic", "iis", "exchange-2003", "exchange-2007", "exchange-2010"], &[]),
@@ -255,7 +285,12 @@ static BACKEND: Table = Table {
             Default("tls"),
             "`tls`: TLS 1.2 or 1.3, verified; `http`: in the clear (weak), must be said even with an http url",
         ),
-        key("trust_anchors", Paths, Optional("required by transport `tls`"), "PEM files: the CAs the back end's certificate must chain to"),
+        key(
+            "trust_anchors",
+            Paths,
+            Optional("required by transport `tls`"),
+            "PEM files: the CAs the back end's certificate must chain to",
+        ),
         key("host", Text("host or host:port"), Optional("host and port of `url`"), "what the Host header says"),
         key(
             "channel_binding",
@@ -289,7 +324,12 @@ static BACKEND: Table = Table {
             Default("1h"),
             "time until the answer's headers; ActiveSync holds a Ping for up to 59 minutes",
         ),
-        key("idle_timeout", Kind::Duration(ms(100), hours(24)), Default("60s"), "kept connections are closed after it; IIS closes at 120 s"),
+        key(
+            "idle_timeout",
+            Kind::Duration(ms(100), hours(24)),
+            Default("60s"),
+            "kept connections are closed after it; IIS closes at 120 s",
+        ),
         key("max_idle_per_principal", Count(0, 1024), Default("4"), "connections kept for one user"),
         key("max_connections", Count(1, 1_000_000), Default("4096"), "connections to this back end"),
         key("max_body_bytes", Size(1, 1024 * GIB), Default("30MiB"), "size of one request's body"),
@@ -330,7 +370,12 @@ static LOG: Table = Table {
     about: "What the bridge says about itself.",
     keys: &[
         key("format", Choice(&["text", "json"], &[]), Default("text"), "how a line of the log looks"),
-        key("level", Text("level or filter"), Default("info"), "`error`, `warn`, `info`, `debug`, `trace`, or a filter: `info,kcd_bridge::proxy=debug`"),
+        key(
+            "level",
+            Text("level or filter"),
+            Default("info"),
+            "`error`, `warn`, `info`, `debug`, `trace`, or a filter: `info,kcd_bridge::proxy=debug`",
+        ),
     ],
 };
 
@@ -409,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_profile_sets_only_keys_and_profiles_that_exist() {
-        let Kind::Choice(profiles, _) = BACKEND.key("profile").unwrap().kind else { panic!("profile is a choice") };
+        let Choice(profiles, _) = BACKEND.key("profile").unwrap().kind else { panic!("profile is a choice") };
         for (profile, key, _) in PROFILE_DEFAULTS {
             assert!(profiles.contains(profile) && BACKEND.key(key).is_some(), "{profile} {key}");
         }

@@ -25,7 +25,9 @@ pub(super) fn for_key(table: &Table, path: &str, name: &str, value: &DeValue<'_>
     if let Some(right) = nearest(name, known()) {
         return format!("did you mean {right}?");
     }
-    let elsewhere = schema::tables().into_iter().find(|(_, table)| table.key(name).is_some_and(|key| !matches!(key.presence, Presence::Later(_))));
+    let elsewhere = schema::tables()
+        .into_iter()
+        .find(|(_, table)| table.key(name).is_some_and(|key| !matches!(key.presence, Presence::Later(_))));
     match elsewhere {
         Some((other, _)) if !other.is_empty() => format!("it belongs to {other}"),
         Some(_) => format!("it stands at the top: [{name}]"),

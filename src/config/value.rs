@@ -17,7 +17,8 @@ type Parsed<T> = Result<T, Complaint>;
 
 /// `500ms`, `10s`, `15m`, `4h`.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    let complaint = || Complaint::new(format!("{} is not a duration", quote(text)), "write a whole number and ms, s, m or h: \"10s\"");
+    let complaint =
+        || Complaint::new(format!("{} is not a duration", quote(text)), "write a whole number and ms, s, m or h: \"10s\"");
     let (number, unit) = number_and_unit(text).ok_or_else(complaint)?;
     let milliseconds = match unit {
         "ms" => Some(1),
@@ -44,7 +45,10 @@ pub(super) fn show_duration(duration: Duration) -> String {
 /// `65536`, `64KiB`, `30MiB`, `1GiB`.
 pub(super) fn size(text: &str) -> Parsed<u64> {
     let complaint = || {
-        Complaint::new(format!("{} is not a size", quote(text)), "write bytes as a number, or a whole number and KiB, MiB or GiB: \"30MiB\"")
+        Complaint::new(
+            format!("{} is not a size", quote(text)),
+            "write bytes as a number, or a whole number and KiB, MiB or GiB: \"30MiB\"",
+        )
     };
     let (number, unit) = number_and_unit(text).ok_or_else(complaint)?;
     let shift = match unit {
@@ -81,7 +85,10 @@ pub(super) fn path(text: &str, base: &Path) -> Parsed<PathBuf> {
         return Err(Complaint::new("the path is empty", "name a file"));
     }
     if text.chars().any(char::is_control) {
-        return Err(Complaint::new("a path cannot hold line breaks or control characters", "name a file; contents are never put inline"));
+        return Err(Complaint::new(
+            "a path cannot hold line breaks or control characters",
+            "name a file; contents are never put inline",
+        ));
     }
     if text.starts_with('~') {
         return Err(Complaint::new("~ is not expanded", "write the absolute path"));
@@ -99,12 +106,14 @@ pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
 
 /// `name@REALM`, the bridge's own account.
 pub(super) fn own_principal(text: &str) -> Parsed<OwnPrincipal> {
-    OwnPrincipal::parse(text).map_err(|error| name_complaint("principal", text, &error, "write name@REALM: \"svc-bridge@CORP.EXAMPLE\""))
+    OwnPrincipal::parse(text)
+        .map_err(|error| name_complaint("principal", text, &error, "write name@REALM: \"svc-bridge@CORP.EXAMPLE\""))
 }
 
 /// A realm in upper case.
 pub(super) fn realm(text: &str) -> Parsed<Realm> {
-    Realm::parse(text).map_err(|error| name_complaint("realm", text, &error, "write the domain's name in upper case: \"CORP.EXAMPLE\""))
+    Realm::parse(text)
+        .map_err(|error| name_complaint("realm", text, &error, "write the domain's name in upper case: \"CORP.EXAMPLE\""))
 }
 
 /// `HTTP/host`.
@@ -149,7 +158,10 @@ pub(super) fn account(text: &str) -> Parsed<RequestedName> {
 /// A user principal name for the static table; sent as an enterprise name.
 pub(super) fn upn(text: &str) -> Parsed<RequestedName> {
     let complaint = |why: &str| {
-        Complaint::new(format!("{} is not a user principal name: {why}", quote(text)), "write it as the account has it: \"alice@corp.example\"")
+        Complaint::new(
+            format!("{} is not a user principal name: {why}", quote(text)),
+            "write it as the account has it: \"alice@corp.example\"",
+        )
     };
     let (name, suffix) = text.split_once('@').ok_or_else(|| complaint("there is no @"))?;
     if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace() || "/\\".contains(c)) {
@@ -179,7 +191,8 @@ pub(super) fn upn_suffix(text: &str) -> Parsed<String> {
 /// `host`, `host:port`, `address` or `[v6]:port` of a KDC; the port is 88 unless it is given.
 pub fn kdc_address(text: &str) -> Result<KdcAddress, Complaint> {
     const PORT: u16 = 88;
-    let complaint = || Complaint::new(format!("{} is not a KDC's address", quote(text)), "write host or host:port: \"dc1.corp.example\"");
+    let complaint =
+        || Complaint::new(format!("{} is not a KDC's address", quote(text)), "write host or host:port: \"dc1.corp.example\"");
     if text.parse::<Ipv6Addr>().is_ok() {
         return Ok(KdcAddress { host: text.to_owned(), port: PORT });
     }
@@ -199,11 +212,17 @@ pub(super) struct BackendUrl {
 /// `http://host`, `https://host:port`; no path, no user, no query.
 pub(super) fn backend_url(text: &str) -> Parsed<BackendUrl> {
     let complaint = |why: &str| {
-        Complaint::new(format!("{} is not a back end's url: {why}", quote(text)), "write scheme, host and perhaps port: \"https://mbx1.corp.example\"")
+        Complaint::new(
+            format!("{} is not a back end's url: {why}", quote(text)),
+            "write scheme, host and perhaps port: \"https://mbx1.corp.example\"",
+        )
     };
     // First of all, so that a password is never quoted.
     if text.contains('@') {
-        return Err(Complaint::new("a user or password has no place in a back end's url", "remove the @ and what stands before it"));
+        return Err(Complaint::new(
+            "a user or password has no place in a back end's url",
+            "remove the @ and what stands before it",
+        ));
     }
     let uri: Uri = text.parse().map_err(|_| complaint("it is not a URL"))?;
     let https = match uri.scheme_str() {
@@ -261,7 +280,8 @@ pub(super) fn route_path(text: &str) -> Parsed<String> {
 /// SHA-256 in hexadecimal, with or without colons.
 pub(super) fn sha256(text: &str) -> Parsed<[u8; 32]> {
     let complaint = || {
-        let remedy = "write 64 hexadecimal digits, with or without colons: openssl x509 -in device.pem -noout -fingerprint -sha256";
+        let remedy =
+            "write 64 hexadecimal digits, with or without colons: openssl x509 -in device.pem -noout -fingerprint -sha256";
         Complaint::new(format!("{} is not a SHA-256 fingerprint", quote(text)), remedy)
     };
     let with_colons = text.len() == 95 && text.bytes().enumerate().all(|(index, byte)| (byte == b':') == (index % 3 == 2));
@@ -313,123 +333,4 @@ fn is_domain_name(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_need_their_unit() {
-        for (text, milliseconds) in [("500ms", 500), ("10s", 10_000), ("15m", 900_000), ("4h", 14_400_000), ("0s", 0)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-            assert_eq!(show_duration(Duration::from_millis(milliseconds)), text);
-        }
-        for bad in ["10", "s", "", "1.5s", "-1s", "10 s", "10S", "1d", "99999999999999999999s", "18446744073709551615h"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_binary() {
-        for (text, bytes) in [("64KiB", 65536), ("30MiB", 31_457_280), ("1GiB", 1 << 30), ("1000", 1000)] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-            assert_eq!(show_size(bytes), text);
-        }
-        for bad in ["64KB", "64k", "MiB", "-1", "1.5MiB", "18446744073709551615KiB"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_fingerprint_may_have_colons_between_all_its_bytes_or_none() {
-        let plain = "ab".repeat(32);
-        let colons = vec!["AB"; 32].join(":");
-        assert_eq!(sha256(&plain), Ok([0xab; 32]));
-        assert_eq!(sha256(&colons), Ok([0xab; 32]));
-        let shifted = format!("a:{}", colons.replacen("AB:", "B", 1));
-        for bad in ["", "ab", &plain[1..], &plain.replacen('a', "g", 1), &colons[1..], &shifted, &"é".repeat(32)] {
-            assert!(sha256(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_kdc_is_a_host_with_or_without_a_port() {
-        let kdc = |host: &str, port| Ok(KdcAddress { host: host.into(), port });
-        assert_eq!(kdc_address("dc1.corp.example"), kdc("dc1.corp.example", 88));
-        assert_eq!(kdc_address("dc1:8888"), kdc("dc1", 8888));
-        assert_eq!(kdc_address("10.0.0.1"), kdc("10.0.0.1", 88));
-        assert_eq!(kdc_address("[fd00::1]:99"), kdc("fd00::1", 99));
-        assert_eq!(kdc_address("fd00::1"), kdc("fd00::1", 88));
-        for bad in ["", "dc1:", "dc1:0", "dc1:70000", "dc1:+88", "tcp/dc1", "ldap://dc1", "dc 1", "10.0.0.256", "[dc1]:88", "a..b"] {
-            assert!(kdc_address(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_back_end_url_is_scheme_and_authority_only() {
-        let url = backend_url("https://mbx1.corp.example").unwrap();
-        assert_eq!((url.https, url.authority.port, url.written.as_str()), (true, 443, "mbx1.corp.example"));
-        let url = backend_url("http://[fd00::1]:8080/").unwrap();
-        assert_eq!((url.https, url.authority.host.as_str(), url.written.as_str()), (false, "fd00::1", "[fd00::1]:8080"));
-        for bad in ["mbx1", "ftp://mbx1", "http://", "http://u:p@mbx1", "http://mbx1/exchange", "http://mbx1/?x", "http://mbx1:x", "http://mbx1/#f"] {
-            assert!(backend_url(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_password_in_a_url_is_not_repeated() {
-        let complaint = backend_url("http://user:hunter2@mbx1").unwrap_err();
-        assert!(!complaint.to_string().contains("hunter2"), "{complaint}");
-    }
-
-    #[test]
-    fn a_computer_account_cannot_stand_in_the_static_table() {
-        assert!(account("DC1$@CORP.EXAMPLE").unwrap_err().message.contains("computer"));
-        assert!(upn("dc1$@corp.example").unwrap_err().message.contains("computer"));
-    }
-
-    #[test]
-    fn an_account_is_one_name_in_an_upper_case_realm() {
-        assert!(account("alice@CORP.EXAMPLE").is_ok());
-        assert!(account("alice@corp.example").unwrap_err().remedy.contains("CORP.EXAMPLE"));
-        for bad in ["alice", "@CORP.EXAMPLE", "HTTP/host@CORP.EXAMPLE", "a@b@CORP.EXAMPLE", "a\\b@CORP.EXAMPLE"] {
-            assert!(account(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_upn_is_kept_in_lower_case() {
-        assert_eq!(upn("Alice@Corp.Example"), Ok(RequestedName::Enterprise("alice@corp.example".into())));
-        for bad in ["alice", "@corp.example", "alice@", "alice@corp..example", "a@b@c", "a b@corp.example", "a/b@corp.example"] {
-            assert!(upn(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_suffix_is_a_domain_name_without_at_sign_or_wildcard() {
-        assert_eq!(upn_suffix("Corp.Example"), Ok("corp.example".into()));
-        assert!(upn_suffix("@corp.example").unwrap_err().remedy.contains("\"corp.example\""));
-        for bad in ["", "*", "*.corp.example", ".corp.example", "corp.example.", "corp example"] {
-            assert!(upn_suffix(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_route_path_is_plain() {
-        for good in ["/", "/Microsoft-Server-ActiveSync", "/a/b"] {
-            assert_eq!(route_path(good).as_deref(), Ok(good));
-        }
-        for bad in ["", "a", "/a/", "//", "/a//b", "/a/../b", "/a?b", "/a%20b", "/a b", "/a\\b", "/*", "/ä"] {
-            assert!(route_path(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn paths_are_resolved_against_the_file_and_never_quoted() {
-        let base = Path::new("/etc/kcd-bridge");
-        assert_eq!(path("tls/server.pem", base), Ok("/etc/kcd-bridge/tls/server.pem".into()));
-        assert_eq!(path("/srv/x.pem", base), Ok("/srv/x.pem".into()));
-        for bad in ["", "-----BEGIN PRIVATE KEY-----\nMIIE", "~/x.pem"] {
-            let complaint = path(bad, base).unwrap_err();
-            assert!(bad.is_empty() || !complaint.to_string().contains("MIIE"), "{complaint}");
-        }
-    }
-}
+mod tests;

@@ -72,7 +72,8 @@ fn backend(section: &Section<'_>) -> Option<BackendConfig> {
 
 fn name(text: &str) -> Result<String, Complaint> {
     let good = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    let complaint = || Complaint::new(format!("{} is not a name", quote(text)), "use letters, digits, '.', '-' and '_', 64 at most");
+    let complaint =
+        || Complaint::new(format!("{} is not a name", quote(text)), "use letters, digits, '.', '-' and '_', 64 at most");
     good.then(|| text.to_owned()).ok_or_else(complaint)
 }
 
@@ -106,7 +107,11 @@ fn channel_binding(section: &Section<'_>, transport: Option<&Transport>) -> Opti
     }
     if section.peek("channel_binding").is_some_and(|text| text.contains(['/', '.'])) {
         let message = "a certificate file is not available in this version";
-        section.problem("channel_binding", message, "\"off\" behind something that ends TLS in front of the server, else \"auto\"");
+        section.problem(
+            "channel_binding",
+            message,
+            "\"off\" behind something that ends TLS in front of the server, else \"auto\"",
+        );
         return None;
     }
     match section.choice("channel_binding")? {

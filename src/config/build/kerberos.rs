@@ -27,7 +27,11 @@ pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) 
         && kdc > whole
     {
         let name = if section.has("kdc_timeout") { "kdc_timeout" } else { "acquire_timeout" };
-        section.problem(name, "kdc_timeout is longer than acquire_timeout", "one exchange is part of an acquisition: make it the shorter one");
+        section.problem(
+            name,
+            "kdc_timeout is longer than acquire_timeout",
+            "one exchange is part of an acquisition: make it the shorter one",
+        );
     }
     Some(KerberosConfig {
         principal: principal?,

@@ -32,7 +32,8 @@ pub(super) fn rules(sections: &[Section<'_>], kerberos: Option<&KerberosConfig>)
 
 /// Reads every key whatever the rule is, so that no mistake hides behind a wrong rule.
 fn rule(section: &Section<'_>, name: Option<&str>, kerberos: Option<&KerberosConfig>) -> Option<RuleConfig> {
-    let san_uri_sid_issuers = if section.has("san_uri_sid_issuers") { section.paths("san_uri_sid_issuers") } else { Some(Vec::new()) };
+    let san_uri_sid_issuers =
+        if section.has("san_uri_sid_issuers") { section.paths("san_uri_sid_issuers") } else { Some(Vec::new()) };
     let entries = entries(&section.tables("entry"), kerberos);
     let issuers: Option<Vec<_>> = section.tables("issuer").iter().map(issuer).collect::<Vec<_>>().into_iter().collect();
     match name? {
@@ -58,7 +59,11 @@ fn entries(sections: &[Section<'_>], kerberos: Option<&KerberosConfig>) -> Optio
         if let Some(fingerprint) = fingerprint
             && entries.contains_key(&StaticEntry::key(fingerprint))
         {
-            section.problem("certificate_sha256", "this certificate has a row already", "remove one: a certificate stands for one account");
+            section.problem(
+                "certificate_sha256",
+                "this certificate has a row already",
+                "remove one: a certificate stands for one account",
+            );
         }
         match fingerprint.zip(entry) {
             Some((fingerprint, entry)) => drop(entries.insert(StaticEntry::key(fingerprint), entry)),
