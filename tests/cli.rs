@@ -317,6 +317,21 @@ fn a_key_or_keytab_that_others_can_read_is_a_finding() {
 }
 
 #[test]
+fn a_file_that_decides_who_is_let_in_must_not_be_changed_by_others() {
+    for (file, key) in
+        [("bridge.toml", ""), ("server.pem", "listener.certificate"), ("ca.crl", "client_certificates.revocation.crl_files[0]")]
+    {
+        let site = Site::new();
+        site.mode(file, 0o666);
+        site.one("error", key, "changed by every user");
+        site.mode(file, 0o664);
+        site.one("warning", key, "changed by its group");
+        site.mode(file, 0o644);
+        assert_eq!(site.findings().0, 0);
+    }
+}
+
+#[test]
 fn a_server_certificate_that_devices_will_refuse_is_a_finding() {
     let site = Site::new();
     site.issue(|params| (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1)));

@@ -339,7 +339,7 @@ fn a_wrong_value_is_told_the_right_one() {
         ("[[route]]", "[[route]]\nkeytab = \"x\"", "route[0].keytab", "belongs to kerberos"),
         ("svc-bridge@CORP.EXAMPLE", "svc-bridge@corp.example", "kerberos.principal", "CORP.EXAMPLE"),
         ("backend = \"mbx2003\"", "backend = \"mbx203\"", "route[0].backend", "did you mean \"mbx2003\"?"),
-        ("transport = \"http\" ", "transport = \"https\" ", "backend[0].transport", "did you mean \"http\"?"),
+        ("transport = \"http\" ", "transport = \"https\" ", "backend[0].transport", "write \"tls\""),
         ("\"exchange-2003\"", "\"exchange2003\"", "backend[0].profile", "did you mean \"exchange-2003\"?"),
         ("transport = \"http\" ", "", "backend[0].transport", "write transport = \"http\""),
         ("url       = \"http://", "url       = \"https://", "backend[0].transport", "leave transport out"),

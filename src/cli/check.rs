@@ -5,6 +5,7 @@ mod files;
 mod finding;
 mod settings;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::{CheckArgs, Exit, Output};
@@ -18,7 +19,7 @@ pub(in crate::cli) fn run(args: &CheckArgs, output: &mut Output) -> Exit {
     }
     let file = &args.config.config;
     let (findings, readable) = match config::load(file) {
-        Ok(config) => (examine(&config, now()), true),
+        Ok(config) => (examine(file, &config, now()), true),
         Err(problems) => (of_problems(&problems), problems.readable),
     };
     let shown = file.display().to_string();
@@ -36,10 +37,10 @@ pub(in crate::cli) fn run(args: &CheckArgs, output: &mut Output) -> Exit {
 }
 
 /// Everything there is to say about a valid configuration at this time (seconds since 1970).
-fn examine(config: &Config, now: i64) -> Findings {
+fn examine(file: &Path, config: &Config, now: i64) -> Findings {
     let mut findings = Findings::default();
     certificates::examine(config, now, &mut findings);
-    files::examine(config, &mut findings);
+    files::examine(file, config, &mut findings);
     settings::examine(config, &mut findings);
     findings
 }

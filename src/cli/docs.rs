@@ -47,7 +47,11 @@ fn failures() -> String {
     text
 }
 
+/// With a capital letter, unless it starts with the name of a key.
 fn sentence(text: &str) -> String {
+    if text.split(' ').next().is_some_and(|word| word.contains(['.', '_'])) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -208,6 +208,7 @@ fn crls(paths: &[PathBuf], issuers: &[Authority], now: i64, findings: &mut Findi
 fn crl_file(key: &str, path: &Path, now: i64, findings: &mut Findings) -> Option<Vec<Vec<u8>>> {
     const REMEDY: &str = "a CRL is DER, or PEM with -----BEGIN X509 CRL-----";
     let bytes = files::read(key, path, findings)?;
+    files::untouched(key, path, findings);
     let shown = path.display();
     // A DER SEQUENCE; PEM is text.
     let ders: Vec<_> = if bytes.first() == Some(&0x30) {
@@ -257,6 +258,7 @@ fn currency(key: &str, path: &Path, crl: &CertificateRevocationList<'_>, now: i6
 /// The certificates of a PEM file; at least one, or a finding.
 fn certificates(key: &str, path: &Path, findings: &mut Findings) -> Option<Vec<CertificateDer<'static>>> {
     let bytes = files::read(key, path, findings)?;
+    files::untouched(key, path, findings);
     let chain = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     if chain.is_empty() {
         findings.error(key, format!("{} holds no certificate in valid PEM", path.display()), PEM_REMEDY);

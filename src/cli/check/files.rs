@@ -13,7 +13,8 @@ use crate::kerberos::keytab::{Keytab, KeytabError};
 /// Bundles of certificates and CRLs are smaller.
 const LONGEST_FILE: u64 = 64 << 20;
 
-pub(super) fn examine(config: &Config, findings: &mut Findings) {
+pub(super) fn examine(file: &Path, config: &Config, findings: &mut Findings) {
+    untouched("", file, findings);
     keytab(config, findings);
     runtime_directory(&config.kerberos.runtime_directory, findings);
     if let Some(directory) = config.audit.file.as_deref().and_then(Path::parent)
@@ -88,5 +89,17 @@ pub(super) fn private(key: &str, path: &Path, findings: &mut Findings) {
         findings.error(key, format!("{shown} is open to every user of this host (mode {mode:04o})"), remedy);
     } else if mode & 0o070 != 0 {
         findings.warning(key, format!("{shown} is open to its group (mode {mode:04o})"), remedy);
+    }
+}
+
+/// Says so if others can change a file that decides who is let in.
+pub(super) fn untouched(key: &str, path: &Path, findings: &mut Findings) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    let (shown, remedy) = (path.display(), format!("chmod go-w {}", path.display()));
+    if mode & 0o002 != 0 {
+        findings.error(key, format!("{shown} can be changed by every user of this host (mode {mode:04o})"), remedy);
+    } else if mode & 0o020 != 0 {
+        findings.warning(key, format!("{shown} can be changed by its group (mode {mode:04o})"), remedy);
     }
 }
