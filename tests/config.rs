@@ -1,5 +1,7 @@
 //! The configuration as an administrator meets it: the shipped files, and what is said about wrong ones.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests, also their helpers")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use kcd_bridge::identity::RuleConfig;
 use kcd_bridge::kerberos::config::KdcSource;
 use kcd_bridge::proxy::Transport;
 use kcd_bridge::tls::RevocationConfig;
+use proptest::prelude::*;
 use toml::{Table, Value};
 
 const MINIMAL: &str = include_str!("../config/examples/exchange-2003.toml");
@@ -149,7 +152,7 @@ fn the_reference_configuration_shows_the_defaults() {
 #[test]
 fn leaving_the_defaults_out_of_the_reference_changes_nothing() {
     let reference = include_str!("../config/kcd-bridge.toml");
-    let short: String = reference.lines().filter(|line| !line.contains("# default")).map(|line| format!("{line}\n")).collect();
+    let short = reference.lines().filter(|line| !line.contains("# default")).collect::<Vec<_>>().join("\n");
     assert!(short.len() < reference.len());
     assert_eq!(parse(&short).unwrap(), parse(reference).unwrap());
 }
@@ -280,14 +283,14 @@ fn the_smallest_file_has_safe_defaults() {
     let config = parse(MINIMAL).unwrap();
     let backend = &config.backends[0];
     assert_eq!(config.listener.handshake_timeout, Duration::from_secs(10));
-    assert_eq!(config.kerberos.max_ride_through, Duration::from_secs(4 * 3600));
+    assert_eq!(config.kerberos.max_ride_through, Duration::from_hours(4));
     assert_eq!(config.kerberos.cache_bytes, 256 << 20);
     assert_eq!(config.kerberos.denied_groups, [512, 516, 518, 519, 521]);
     assert_eq!(config.kerberos.runtime_directory, Path::new("/run/kcd-bridge"));
     assert_eq!(config.kerberos.realms.len(), 1);
     assert_eq!((backend.authority.port, backend.host_header.as_str()), (80, "mbx1.corp.example"));
     assert_eq!(backend.transport, Transport::Http);
-    assert_eq!(backend.response_timeout, Duration::from_secs(3600));
+    assert_eq!(backend.response_timeout, Duration::from_hours(1));
     assert_eq!((backend.max_body_bytes, backend.replay_buffer_bytes), (30 << 20, 1 << 20));
     assert!(!backend.channel_binding && !backend.identity_bound && config.audit.file.is_none() && !config.log.json);
     assert!(matches!(&config.mapping[..], [RuleConfig::UpnWithSid { san_uri_sid_issuers }] if san_uri_sid_issuers.is_empty()));
@@ -336,7 +339,7 @@ fn a_wrong_value_is_told_the_right_one() {
         ("[[route]]", "[[route]]\nkeytab = \"x\"", "route[0].keytab", "belongs to kerberos"),
         ("svc-bridge@CORP.EXAMPLE", "svc-bridge@corp.example", "kerberos.principal", "CORP.EXAMPLE"),
         ("backend = \"mbx2003\"", "backend = \"mbx203\"", "route[0].backend", "did you mean \"mbx2003\"?"),
-        ("transport = \"http\" ", "transport = \"https\" ", "backend[0].transport", "did you mean \"http\"?"),
+        ("transport = \"http\" ", "transport = \"https\" ", "backend[0].transport", "write \"tls\""),
         ("\"exchange-2003\"", "\"exchange2003\"", "backend[0].profile", "did you mean \"exchange-2003\"?"),
         ("transport = \"http\" ", "", "backend[0].transport", "write transport = \"http\""),
         ("url       = \"http://", "url       = \"https://", "backend[0].transport", "leave transport out"),
@@ -463,4 +466,17 @@ fn an_unreadable_file_is_named_with_its_cause() {
     std::fs::write(&binary, b"[listener]\n\xff\xfe").unwrap();
     let binary = config::load(&binary).unwrap_err();
     assert!(binary.readable && binary.list[0].line == Some(2), "{binary}");
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_judged_without_a_panic(at in 0..10_000_usize, length in 0..40_usize, put in "[\\[\\]{}=\"'#.,\\-\n é0-9a-z]{0,20}") {
+        let text = include_str!("../config/kcd-bridge.toml");
+        let border = |index: usize| (index.min(text.len())..=text.len()).find(|index| text.is_char_boundary(*index)).unwrap();
+        let (start, end) = (border(at), border(at + length));
+        if let Err(found) = parse(&[&text[..start], &put, &text[end..]].concat()) {
+            prop_assert!(!found.is_empty());
+            prop_assert!(found.iter().all(|problem| !problem.message.is_empty() && !problem.remedy.is_empty()));
+        }
+    }
 }

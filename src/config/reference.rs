@@ -21,6 +21,28 @@ reports everything it finds at once. [`config/kcd-bridge.toml`](../config/kcd-br
 - Files are named by absolute paths, or relative to the directory of the configuration file. No key holds a secret itself.
 "#;
 
+const CHECKING: &str = r#"
+## Checking
+
+`kcd-bridge check --offline` lists errors (it does not work), then warnings (it works badly, or not for long), then notes (weak
+settings in use and other things to know). It ends with 0 if there are only notes, with 1 if there are errors or warnings, with 2 if
+the command line is wrong and with 3 if the configuration file cannot be read. Run it as the service's user, so that it sees what
+the service may read.
+
+`--json` writes one object. Fields may be added to it; none is removed or changes its meaning while `version` is 1.
+
+| field | |
+| --- | --- |
+| `version` | 1 |
+| `config` | the configuration file |
+| `errors`, `warnings`, `notes` | how many there are of each |
+| `findings` | a list of objects, errors first |
+| `findings[].severity` | `"error"`, `"warning"` or `"note"` |
+| `findings[].key` | key path, for instance `"backend[0].spn"`; empty for the file as a whole |
+| `findings[].line` | line of the configuration file; absent if the finding is about something the file names |
+| `findings[].message`, `findings[].remedy` | what is wrong, and what to do |
+"#;
+
 /// The text of `docs/configuration.md`.
 pub fn markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
@@ -28,6 +50,7 @@ pub fn markdown() -> String {
         let _infallible = section(&mut text, &path, table);
     }
     let _infallible = profiles(&mut text);
+    text.push_str(CHECKING);
     text
 }
 

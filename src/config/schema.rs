@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_profile_sets_only_keys_and_profiles_that_exist() {
-        let Kind::Choice(profiles, _) = BACKEND.key("profile").unwrap().kind else { panic!("profile is a choice") };
+        let Choice(profiles, _) = BACKEND.key("profile").unwrap().kind else { panic!("profile is a choice") };
         for (profile, key, _) in PROFILE_DEFAULTS {
             assert!(profiles.contains(profile) && BACKEND.key(key).is_some(), "{profile} {key}");
         }

@@ -114,7 +114,7 @@ impl<'a> Section<'a> {
     /// A text key, read by `parse`; its default if it is left out.
     pub(super) fn text<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Complaint>) -> Option<T> {
         match self.raw(name) {
-            Some(value) => self.settle(name, value, self.string(value).and_then(parse)),
+            Some(value) => self.settle(name, value, string(value).and_then(parse)),
             None => parse(self.default(name)?).ok(),
         }
     }
@@ -145,7 +145,7 @@ impl<'a> Section<'a> {
         let mut all = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let name = format!("{name}[{index}]");
-            if let Some(parsed) = self.settle(&name, item, self.string(item).and_then(&parse)) {
+            if let Some(parsed) = self.settle(&name, item, string(item).and_then(&parse)) {
                 if all.contains(&parsed) {
                     self.push(self.key_path(&name), Some(self.reader.line(item)), "listed twice", "remove one");
                 }
@@ -173,7 +173,7 @@ impl<'a> Section<'a> {
     /// A duration, with another default than the schema's.
     pub(super) fn duration_or(&self, name: &str, default: Option<&'static str>) -> Option<Duration> {
         let Some(written) = self.raw(name) else { return value::duration(default.or(self.default(name))?).ok() };
-        let duration = self.settle(name, written, self.string(written).and_then(value::duration))?;
+        let duration = self.settle(name, written, string(written).and_then(value::duration))?;
         let Some(Key { kind: Kind::Duration(min, max), .. }) = self.schema.key(name) else { return None };
         self.within(name, &duration, min, max, |bound| value::show_duration(*bound))
     }
@@ -182,8 +182,8 @@ impl<'a> Section<'a> {
     pub(super) fn size(&self, name: &str) -> Option<u64> {
         let Some(written) = self.raw(name) else { return value::size(self.default(name)?).ok() };
         let parsed = match written.get_ref() {
-            DeValue::Integer(_) => self.integer(written),
-            _ => self.string(written).and_then(value::size),
+            DeValue::Integer(_) => integer(written),
+            _ => string(written).and_then(value::size),
         };
         let size = self.settle(name, written, parsed)?;
         let Some(Key { kind: Kind::Size(min, max), .. }) = self.schema.key(name) else { return None };
@@ -193,7 +193,7 @@ impl<'a> Section<'a> {
     /// A number within the schema's bounds.
     pub(super) fn count(&self, name: &str) -> Option<usize> {
         let Some(written) = self.raw(name) else { return self.default(name)?.parse().ok() };
-        let count = self.settle(name, written, self.integer(written))?;
+        let count = self.settle(name, written, integer(written))?;
         let Some(Key { kind: Kind::Count(min, max), .. }) = self.schema.key(name) else { return None };
         self.within(name, &count, min, max, u64::to_string).and_then(|count| usize::try_from(count).ok())
     }
@@ -213,7 +213,7 @@ impl<'a> Section<'a> {
             return None;
         };
         let rid = |item: &Spanned<DeValue<'_>>| {
-            let number = self.integer(item)?;
+            let number = integer(item)?;
             u32::try_from(number)
                 .map_err(|_| Complaint::new(format!("{number} is not a relative identifier"), "write the last number of the SID"))
         };
@@ -239,7 +239,7 @@ impl<'a> Section<'a> {
             };
             Err(Complaint::new(format!("{} is not a value of this key", quote(text)), remedy))
         };
-        self.settle(name, written, self.string(written).and_then(choose))
+        self.settle(name, written, string(written).and_then(choose))
     }
 
     /// The text of a key, if it is one, without judging it.
@@ -312,20 +312,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn string(&self, value: &'a Spanned<DeValue<'a>>) -> Result<&'a str, Complaint> {
-        let found = value.get_ref();
-        found.as_str().ok_or_else(|| Complaint::new(format!("expected text, found {}", kind_of(found)), "write it in quotes"))
-    }
-
-    fn integer(&self, value: &Spanned<DeValue<'_>>) -> Result<u64, Complaint> {
-        let found = value.get_ref();
-        let number = found.as_integer().ok_or_else(|| {
-            Complaint::new(format!("expected a number, found {}", kind_of(found)), "write a whole number without quotes")
-        })?;
-        u64::from_str_radix(number.as_str(), number.radix())
-            .map_err(|_| Complaint::new("the number is negative or too large", "write a whole number that is not negative"))
-    }
-
     fn within<T: PartialOrd + Copy>(&self, name: &str, value: &T, min: &T, max: &T, show: impl Fn(&T) -> String) -> Option<T> {
         if value < min || value > max {
             let message = format!("{} is out of range", show(value));
@@ -355,6 +341,20 @@ impl<'a> Section<'a> {
         let problem = Problem { key, line, message: message.into(), remedy: remedy.into() };
         self.reader.problems.borrow_mut().push(problem);
     }
+}
+
+fn string<'a>(value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Complaint> {
+    let found = value.get_ref();
+    found.as_str().ok_or_else(|| Complaint::new(format!("expected text, found {}", kind_of(found)), "write it in quotes"))
+}
+
+fn integer(value: &Spanned<DeValue<'_>>) -> Result<u64, Complaint> {
+    let found = value.get_ref();
+    let number = found.as_integer().ok_or_else(|| {
+        Complaint::new(format!("expected a number, found {}", kind_of(found)), "write a whole number without quotes")
+    })?;
+    u64::from_str_radix(number.as_str(), number.radix())
+        .map_err(|_| Complaint::new("the number is negative or too large", "write a whole number that is not negative"))
 }
 
 fn kind_of(value: &DeValue<'_>) -> &'static str {

@@ -80,6 +80,11 @@ fn name(text: &str) -> Result<String, Complaint> {
 fn transport(section: &Section<'_>, url: Option<&value::BackendUrl>) -> Option<Transport> {
     let anchors: Option<Vec<PathBuf>> = section.paths("trust_anchors");
     let https = url.map(|url| url.https);
+    if section.peek("transport") == Some("https") {
+        // The nearest word is http, and that must never be the advice.
+        section.problem("transport", "\"https\" is not a value of this key", "write \"tls\", or leave it out");
+        return None;
+    }
     match section.choice("transport")? {
         "http" => {
             if https == Some(true) {

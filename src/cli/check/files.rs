@@ -1,0 +1,105 @@
+//! Files and directories by themselves: there, readable, private; and the keytab's contents.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::finding::Findings;
+use crate::config::Config;
+use crate::failure::Cause;
+use crate::kerberos::keytab::{Keytab, KeytabError};
+
+/// Bundles of certificates and CRLs are smaller.
+const LONGEST_FILE: u64 = 64 << 20;
+
+pub(super) fn examine(file: &Path, config: &Config, findings: &mut Findings) {
+    untouched("", file, findings);
+    keytab(config, findings);
+    runtime_directory(&config.kerberos.runtime_directory, findings);
+    if let Some(directory) = config.audit.file.as_deref().and_then(Path::parent)
+        && !directory.is_dir()
+    {
+        let message = format!("{} is not a directory", directory.display());
+        findings.error("audit.file", message, "create it, writable for the service's user");
+    }
+}
+
+fn keytab(config: &Config, findings: &mut Findings) {
+    const KEY: &str = "kerberos.keytab";
+    let path = &config.kerberos.keytab;
+    let read = Keytab::read(path).and_then(|keytab| keytab.check(&config.kerberos.principal));
+    if let Err(error) = read {
+        let remedy = match error {
+            KeytabError::Missing { .. } => "name the keytab, or export one",
+            KeytabError::Unreadable { .. } => "let the service's user read it",
+            _ => Cause::KeytabUnusable.remedy(),
+        };
+        findings.error(KEY, error.to_string(), remedy);
+    }
+    private(KEY, path, findings);
+}
+
+fn runtime_directory(path: &Path, findings: &mut Findings) {
+    const KEY: &str = "server.runtime_directory";
+    // The service manager or the start creates a missing one.
+    let Ok(metadata) = fs::metadata(path) else { return };
+    if !metadata.is_dir() {
+        findings.error(KEY, format!("{} is not a directory", path.display()), "name a directory of the service's own");
+    } else if metadata.permissions().mode() & 0o077 != 0 {
+        findings.warning(KEY, format!("{} is open to others", path.display()), format!("chmod 0700 {}", path.display()));
+    }
+}
+
+/// The bytes of a file that the configuration names, or a finding.
+pub(super) fn read(key: &str, path: &Path, findings: &mut Findings) -> Option<Vec<u8>> {
+    match read_regular(path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            let remedy = match error.kind() {
+                ErrorKind::NotFound => "put the file there, or correct the path",
+                ErrorKind::PermissionDenied => "let the service's user read it",
+                _ => "name a regular file",
+            };
+            findings.error(key, format!("{} cannot be read: {error}", path.display()), remedy);
+            None
+        }
+    }
+}
+
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    // Before opening: opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, "longer than 64 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// Says so if a file with keys is open to more than its owner.
+pub(super) fn private(key: &str, path: &Path, findings: &mut Findings) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    let (shown, remedy) = (path.display(), format!("chmod 0600 {}", path.display()));
+    if mode & 0o007 != 0 {
+        findings.error(key, format!("{shown} is open to every user of this host (mode {mode:04o})"), remedy);
+    } else if mode & 0o070 != 0 {
+        findings.warning(key, format!("{shown} is open to its group (mode {mode:04o})"), remedy);
+    }
+}
+
+/// Says so if others can change a file that decides who is let in.
+pub(super) fn untouched(key: &str, path: &Path, findings: &mut Findings) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    let (shown, remedy) = (path.display(), format!("chmod go-w {}", path.display()));
+    if mode & 0o002 != 0 {
+        findings.error(key, format!("{shown} can be changed by every user of this host (mode {mode:04o})"), remedy);
+    } else if mode & 0o020 != 0 {
+        findings.warning(key, format!("{shown} can be changed by its group (mode {mode:04o})"), remedy);
+    }
+}

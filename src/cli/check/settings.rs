@@ -1,0 +1,110 @@
+//! Settings that are valid and still worth a word: weak ones that were asked for, and those that cannot work with that server.
+
+use super::finding::Findings;
+use crate::config::Config;
+use crate::identity::{ExpectedSid, RuleConfig};
+use crate::proxy::{BackendConfig, Mutual, Profile, Transport};
+use crate::tls::RevocationConfig;
+
+/// Domain Admins, Domain Controllers, Schema Admins, Enterprise Admins, Read-only Domain Controllers (MS-DTYP 2.4.2.4).
+const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
+/// The built-in Administrator.
+const ADMINISTRATOR: u32 = 500;
+
+pub(super) fn examine(config: &Config, findings: &mut Findings) {
+    if config.client_certificates.revocation == RevocationConfig::Off {
+        findings.note(
+            "client_certificates.revocation.policy",
+            "weak: revoked certificates are let in",
+            "use policy \"require\" and the CAs' CRLs",
+        );
+    }
+    for (index, rule) in config.mapping.iter().enumerate() {
+        mapping(&format!("mapping[{index}]"), rule, findings);
+    }
+    kerberos(config, findings);
+    for (index, backend) in config.backends.iter().enumerate() {
+        let key = format!("backend[{index}]");
+        if config.routes.iter().all(|route| route.backend != index) {
+            findings.warning(
+                &key,
+                format!("no route leads to {}", backend.target.name),
+                "add a [[route]], or remove the back end",
+            );
+        }
+        weak(&key, backend, findings);
+        fitting(&key, backend, findings);
+    }
+}
+
+fn mapping(key: &str, rule: &RuleConfig, findings: &mut Findings) {
+    match rule {
+        RuleConfig::UpnWithSid { .. } => {}
+        RuleConfig::Static { entries } => {
+            let pinned = entries.values().filter(|entry| entry.expected_sid == ExpectedSid::PinOnFirstUse).count();
+            if pinned > 0 {
+                let message = format!("weak: {pinned} of {} rows believe the first SID the KDC names", entries.len());
+                findings.note(format!("{key}.entry"), message, "write each account's sid");
+            }
+        }
+        RuleConfig::Upn { .. } => {
+            let remedy = "have these CAs issue certificates with the SID extension, or use static rows";
+            findings.note(format!("{key}.rule"), "weak: a name alone decides which account a certificate stands for", remedy);
+        }
+    }
+}
+
+fn kerberos(config: &Config, findings: &mut Findings) {
+    let missing: Vec<_> =
+        PRIVILEGED_GROUPS.iter().filter(|rid| !config.kerberos.denied_groups.contains(rid)).map(u32::to_string).collect();
+    if !missing.is_empty() {
+        let message = format!("weak: members of privileged groups may be impersonated (RID {})", missing.join(", "));
+        findings.note("kerberos.denied_groups", message, "leave the key out, or name these groups too");
+    }
+    if !config.kerberos.denied_accounts.contains(&ADMINISTRATOR) {
+        let message = "weak: the built-in Administrator (RID 500) may be impersonated";
+        findings.note("kerberos.denied_accounts", message, "leave the key out, or name 500 too");
+    }
+}
+
+/// What was asked for by name and gives some protection away.
+fn weak(key: &str, backend: &BackendConfig, findings: &mut Findings) {
+    if backend.transport == Transport::Http {
+        let remedy = "use TLS where the server can; otherwise protect the path with IPsec";
+        findings.note(format!("{key}.transport"), "weak: requests and answers pass in the clear", remedy);
+    } else if !backend.channel_binding {
+        let remedy = "\"auto\", unless something ends TLS in front of the server";
+        findings.note(format!("{key}.channel_binding"), "weak: tokens are not bound to the TLS session", remedy);
+    }
+    if backend.target.allow_rc4 {
+        let remedy = "remove it once the server is newer than Windows 2003";
+        findings.note(format!("{key}.allow_rc4"), "weak: RC4 tickets are accepted for this back end", remedy);
+    }
+    if backend.mutual == Mutual::TolerateAbsence {
+        let remedy = "use \"required\" if the server proves itself";
+        findings.note(format!("{key}.mutual"), "weak: answers are passed on although the server did not prove itself", remedy);
+    }
+}
+
+/// What cannot work with the server that the profile names.
+fn fitting(key: &str, backend: &BackendConfig, findings: &mut Findings) {
+    if !backend.target.spn.service().eq_ignore_ascii_case("HTTP") {
+        let message = format!("the service class of {} is not HTTP", backend.target.spn);
+        findings.warning(format!("{key}.spn"), message, "web servers are registered as HTTP/host, also those with TLS");
+    }
+    if backend.profile != Profile::Exchange2003 {
+        return;
+    }
+    if !backend.target.allow_rc4 {
+        let remedy = "allow_rc4 = true, or another profile if the server stands on something newer";
+        findings.warning(
+            format!("{key}.allow_rc4"),
+            "Exchange 2003 stands on Windows 2003, which decrypts only RC4 tickets",
+            remedy,
+        );
+    }
+    if backend.transport != Transport::Http {
+        let message = "Exchange 2003 stands on Windows 2003, which speaks no TLS 1.2";
+        findings.warning(format!("{key}.transport"), message, "transport = \"http\" with an http url, and IPsec");
+    }
+}

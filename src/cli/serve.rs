@@ -1,0 +1,168 @@
+//! `kcd-bridge serve`: wires the rooms together, in the order that security asks for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::server::TlsStream;
+use tracing::{error, info, warn};
+
+use crate::audit::AuditLog;
+use crate::cli::{Exit, Output, kerberos_process, telemetry};
+use crate::config::{self, Config};
+use crate::failure::Failure;
+use crate::identity::Mapper;
+use crate::kerberos::delegator::Delegator;
+use crate::kerberos::relay::{BoundRelay, RelayConfig};
+use crate::proxy::{self, Caller, HeadLimits, Proxy, Refusal, ServerLimits};
+use crate::shutdown::ShutdownTrigger;
+use crate::tls::{self, ClientCertificate, HandshakeRefused, RevocationConfig, Trust};
+use crate::x509::Claims;
+
+/// Beyond the acquisition's own deadline: the time a token may take when the machine is busy.
+const TOKEN_MARGIN: Duration = Duration::from_secs(1);
+
+/// Runs the bridge until it is told to stop.
+pub(in crate::cli) fn run(path: &Path, output: &mut Output) -> Exit {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            output.error(format_args!("the configuration cannot be used:\n{problems}"));
+            return Exit::CouldNotRun;
+        }
+    };
+    match start(config) {
+        Ok(()) => Exit::Good,
+        Err(reason) => {
+            output.error(reason);
+            Exit::CouldNotRun
+        }
+    }
+}
+
+/// What must happen while the process has one thread, then the runtime.
+fn start(config: Config) -> Result<(), String> {
+    telemetry::start(&config.log)?;
+    kerberos_process::forbid_core_dumps();
+    let allow_rc4 = config.backends.iter().any(|backend| backend.target.allow_rc4);
+    let (relay, _krb5_conf) = kerberos_process::prepare(&config.kerberos, allow_rc4)?;
+    let runtime = Runtime::new().map_err(|error| format!("no runtime: {error}"))?;
+    let served = runtime.block_on(serve(config, relay));
+    // Workers may still wait inside the library; they hold nothing that must be given back.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
+    warn_of_weak_settings(&config);
+    let Config { listener, client_certificates, kerberos, mapping, backends, routes, audit, log: _ } = config;
+
+    let trust = Trust::load(&client_certificates).map_err(|error| error.to_string())?;
+    let acceptor = tls::Acceptor::new(&listener, trust).map_err(|error| error.to_string())?;
+    let mapper = Mapper::load(&mapping).map_err(|error| error.to_string())?;
+    let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
+    let relay_config = RelayConfig::from(&kerberos);
+    let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
+    let (audit, audit_writer) =
+        AuditLog::open(&audit, 2 * listener.max_connections).map_err(|error| format!("the audit log cannot be opened: {error}"))?;
+    let limits = HeadLimits::from(&listener);
+    let proxy = Proxy::new(tokens, backends, routes, audit, limits, token_timeout).map_err(|error| error.to_string())?;
+    let socket = bind(listener.address).await?;
+
+    let shutdown = ShutdownTrigger::new();
+    let (relay_ends, relay_end) = tokio::sync::oneshot::channel::<()>();
+    let relay = tokio::spawn(relay.serve(relay_config, async { drop(relay_end.await) }));
+    let server_limits = ServerLimits {
+        max_connections: listener.max_connections,
+        max_handshakes: 256,
+        handshake_timeout: listener.handshake_timeout,
+    };
+    let devices = Arc::new(Devices { acceptor, mapper });
+    info!(address = %listener.address, "listening");
+    let accepting = tokio::spawn(proxy::serve(socket, devices, Arc::new(proxy), server_limits, shutdown.listen()));
+
+    told_to_stop().await.map_err(|error| format!("signals cannot be received: {error}"))?;
+    info!(drain_timeout = ?listener.drain_timeout, "stopping: no new connections, requests in flight may end");
+    if !shutdown.stop(listener.drain_timeout).await {
+        warn!("the drain deadline passed with requests in flight; they were cancelled");
+    }
+    let _ = accepting.await;
+    drop(relay_ends);
+    if let Ok(Err(error)) = relay.await {
+        error!(%error, "the KDC relay ended with an error");
+    }
+    let _ = tokio::task::spawn_blocking(move || audit_writer.finish()).await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another process listens there",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+            io::ErrorKind::AddrNotAvailable => "; this host has no such address",
+            _ => "",
+        };
+        format!("listener.address {address}: {error}{remedy}")
+    })
+}
+
+async fn told_to_stop() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Every weak setting that was asked for by name is said at start.
+fn warn_of_weak_settings(config: &Config) {
+    if config.client_certificates.revocation == RevocationConfig::Off {
+        warn!("revocation is off: a revoked certificate is let in until it expires");
+    }
+    for weak in config.weak_settings() {
+        warn!(setting = weak.key, "{}", weak.message);
+    }
+}
+
+fn with_remedy(failure: &Failure) -> String {
+    format!("{failure}; {}", failure.cause.remedy())
+}
+
+/// From a TCP connection to a caller: TLS, admission, claims, mapping. Once per connection.
+struct Devices {
+    acceptor: tls::Acceptor,
+    mapper: Mapper,
+}
+
+impl proxy::Acceptor for Devices {
+    type Io = TlsStream<TcpStream>;
+
+    async fn accept(&self, tcp: TcpStream, _peer: SocketAddr) -> Result<(Self::Io, Caller), Refusal> {
+        let (stream, certificate) = self.acceptor.accept(tcp).await.map_err(refusal)?;
+        let mapping = Claims::read(&certificate).and_then(|claims| self.mapper.resolve(&certificate, &claims)).map(Arc::new);
+        Ok((stream, Caller { certificate: facts(certificate.facts(), Some(&certificate)), mapping }))
+    }
+}
+
+fn refusal(refused: HandshakeRefused) -> Refusal {
+    Refusal { failure: refused.failure, certificate: refused.certificate.map(|seen| facts(&seen, None)) }
+}
+
+fn facts(seen: &tls::CertificateFacts, verified: Option<&ClientCertificate>) -> proxy::CertificateFacts {
+    let not_after = verified.map(|certificate| Duration::from_secs(certificate.not_after().as_secs()));
+    proxy::CertificateFacts {
+        fingerprint: seen.fingerprint,
+        issuer: seen.issuer.clone(),
+        serial: seen.serial.clone(),
+        not_after: not_after.map_or(SystemTime::UNIX_EPOCH, |end| SystemTime::UNIX_EPOCH + end),
+    }
+}
