@@ -100,8 +100,8 @@ impl Acceptor {
         }
     }
 
-    /// The verifier's certificate if it was asked just now, about this certificate, by what is still today's trust; otherwise
-    /// the presented or restored chain is admitted here.
+    /// The verifier's certificate if it was asked in this handshake and its trust is still today's; otherwise the presented or
+    /// restored chain is admitted here.
     fn admit<IO>(
         &self,
         serving: &Serving,
@@ -110,13 +110,12 @@ impl Acceptor {
     ) -> Result<ClientCertificate, HandshakeRefused> {
         let trust = self.trust();
         let connection = stream.get_ref().1;
-        let chain = connection.peer_certificates().unwrap_or_default();
         if let Some(Ok(certificate)) = verdict
             && Arc::ptr_eq(&trust, &serving.trust)
-            && chain.first() == Some(certificate.leaf())
         {
             return Ok(certificate);
         }
+        let chain = connection.peer_certificates().unwrap_or_default();
         trust.admit(chain, UnixTime::now()).map_err(|failure| HandshakeRefused {
             failure,
             certificate: chain.first().map(|leaf| Box::new(CertificateFacts::of(leaf))),
