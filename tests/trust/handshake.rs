@@ -216,6 +216,48 @@ async fn a_certificate_without_its_key_is_refused() {
     }
 }
 
+/// A device that notes which CAs it is asked for.
+#[derive(Debug)]
+struct Noting {
+    asked_for: Mutex<Vec<Vec<u8>>>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl ResolvesClientCert for Noting {
+    fn resolve(&self, names: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        *self.asked_for.lock().unwrap() = names.iter().map(|name| name.to_vec()).collect();
+        Some(Arc::clone(&self.certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn devices_are_asked_for_certificates_of_the_known_cas_unless_those_are_too_many_to_name() {
+    let root = Ca::root("Root");
+    let issuing = root.subordinate("Issuing CA", |_| {});
+    let device = issuing.device(|_| {});
+    let many: Vec<Ca> = (0..400).map(|index| Ca::root(&format!("{index}{}", "x".repeat(100)))).collect();
+    let all: Vec<&Ca> = std::iter::once(&root).chain(&many).collect();
+    for version in VERSIONS {
+        for (anchors, expected) in [(&all[..1], vec!["Issuing CA", "Root"]), (&all[..], vec![])] {
+            let listener = Listener::new(Files::trusting(anchors).intermediate(&issuing).trust());
+            let noting = Arc::new(Noting { asked_for: Mutex::default(), certified: device.certified() });
+            let outcome = listener.connect(&listener.client_with(version, Arc::clone(&noting) as Arc<_>)).await;
+            assert!(outcome.server.is_ok());
+            let mut names: Vec<_> = noting.asked_for.lock().unwrap().iter().map(|name| name.to_vec()).collect();
+            names.sort_by_key(Vec::len);
+            names.reverse();
+            assert_eq!(names.len(), expected.len());
+            for (name, expected) in names.iter().zip(expected) {
+                assert!(name.ends_with(expected.as_bytes()), "{name:02x?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn only_http_1_1_is_negotiated() {
     let ca = Ca::root("Device CA");
