@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use rustls_pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -63,7 +63,7 @@ impl Acceptor {
 
     /// Today's trust.
     pub fn trust(&self) -> Arc<Trust> {
-        Arc::clone(&self.serving().trust)
+        self.serving().trust
     }
 
     /// From now on admits by this trust; sessions resumed later are asked about it too.
@@ -79,8 +79,7 @@ impl Acceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let serving = self.serving();
-        let handshake = TlsAcceptor::from(Arc::clone(&serving.config)).accept(io);
+        let handshake = TlsAcceptor::from(self.serving().config).accept(io);
         let (outcome, attempt) = Attempt::observe(timeout(self.handshake_timeout, handshake)).await;
         let mut stream = match outcome {
             Ok(Ok(stream)) => stream,
@@ -90,7 +89,7 @@ impl Acceptor {
                 return Err(refused(Failure::new(Cause::HandshakeTimeout, limit), attempt));
             }
         };
-        match self.admit(&serving, &stream, attempt.verdict) {
+        match self.admit(stream.get_ref().1, attempt.verdict) {
             Ok(certificate) => Ok((stream, certificate)),
             Err(refused) => {
                 self.sessions.forget(&attempt.sessions);
@@ -100,24 +99,20 @@ impl Acceptor {
         }
     }
 
-    /// The verifier's certificate if it was asked just now, about this certificate, by what is still today's trust; otherwise
-    /// the presented or restored chain is admitted here.
-    fn admit<IO>(
+    /// The verifier's certificate, or, where it was not asked because a session was resumed, the restored one; by today's trust.
+    fn admit(
         &self,
-        serving: &Serving,
-        stream: &TlsStream<IO>,
+        connection: &ServerConnection,
         verdict: Option<Result<ClientCertificate, (Failure, CertificateFacts)>>,
     ) -> Result<ClientCertificate, HandshakeRefused> {
-        let trust = self.trust();
-        let connection = stream.get_ref().1;
+        let (trust, now) = (self.trust(), UnixTime::now());
         let chain = connection.peer_certificates().unwrap_or_default();
-        if let Some(Ok(certificate)) = verdict
-            && Arc::ptr_eq(&trust, &serving.trust)
-            && chain.first() == Some(certificate.leaf())
-        {
-            return Ok(certificate);
-        }
-        trust.admit(chain, UnixTime::now()).map_err(|failure| HandshakeRefused {
+        let admitted = match verdict {
+            Some(Ok(certificate)) => trust.still_admits(&certificate, now).map(|()| certificate),
+            Some(Err((failure, _))) => Err(failure),
+            None => trust.admit(chain, now),
+        };
+        admitted.map_err(|failure| HandshakeRefused {
             failure,
             certificate: chain.first().map(|leaf| Box::new(CertificateFacts::of(leaf))),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),

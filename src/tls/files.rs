@@ -76,3 +76,17 @@ pub(crate) fn issuing_key(path: &Path) -> Result<KeyFingerprint, LoadError> {
     }
     Ok(KeyFingerprint::of(certificate.public_key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit_and_not_beyond() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, [7; 100]).unwrap();
+        assert_eq!(read_bounded(&path, 100).unwrap(), [7; 100]);
+        assert!(read_bounded(&path, 99).unwrap_err().to_string().contains("is larger than 99 bytes"));
+    }
+}

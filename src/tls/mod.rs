@@ -6,7 +6,8 @@
 //! ```
 //!
 //! [`Trust::admit`] is the only maker of [`ClientCertificate`]. The handshake calls it through the verifier; a resumed
-//! handshake, for which the TLS library asks no verifier, is admitted by it before the connection is handed out.
+//! handshake, for which the TLS library asks no verifier, is admitted by it before the connection is handed out. On a kept
+//! connection [`Trust::still_admits`] is asked before every request.
 
 #![forbid(unsafe_code)]
 

@@ -52,3 +52,25 @@ impl StoresServerSessions for Sessions {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_holds_too_large_a_chain_is_not_kept() {
+        let sessions = Sessions::new();
+        assert!(sessions.put(vec![1], vec![0; MAX_SESSION_BYTES]));
+        assert!(!sessions.put(vec![2], vec![0; MAX_SESSION_BYTES + 1]));
+        assert!(sessions.get(&[1]).is_some() && sessions.get(&[2]).is_none());
+    }
+
+    #[test]
+    fn a_forgotten_session_is_not_resumed() {
+        let sessions = Sessions::new();
+        sessions.put(vec![1], vec![0]);
+        sessions.put(vec![2], vec![0]);
+        sessions.forget(&[vec![1]]);
+        assert!(sessions.get(&[1]).is_none() && sessions.get(&[2]).is_some());
+    }
+}

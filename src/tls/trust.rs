@@ -1,6 +1,7 @@
 //! Which client certificates are admitted: the only maker of [`ClientCertificate`].
 
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::{CertificateError, DistinguishedName};
@@ -21,8 +22,18 @@ use crate::tls::{ClientCertificate, ClientTrustConfig, LoadError, RevocationConf
 const MAX_CHAIN_CERTIFICATES: usize = 10;
 const MAX_CHAIN_BYTES: usize = 64 << 10;
 
+/// CA names in the certificate request, in bytes; the field holds 65535. With more, none are sent and devices choose freely.
+const MAX_ISSUER_NAMES: usize = 32 << 10;
+
+/// How long a verified chain is believed without asking again.
+const MAX_ADMISSION_AGE: Duration = Duration::from_mins(1);
+
+static TRUSTS: AtomicU64 = AtomicU64::new(1);
+
 /// Trust anchors, intermediates and revocation lists as they are now. Immutable: new files make a new one.
 pub struct Trust {
+    /// Another for every loaded trust of this process.
+    id: u64,
     anchors: Vec<TrustAnchor<'static>>,
     intermediates: Vec<CertificateDer<'static>>,
     /// `None`: revocation is off, as configured.
@@ -58,6 +69,10 @@ impl Trust {
         }
         issuers.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
         issuers.dedup_by(|one, other| one.as_ref() == other.as_ref());
+        if issuers.iter().map(|name: &DistinguishedName| name.as_ref().len() + 2).sum::<usize>() > MAX_ISSUER_NAMES {
+            tracing::warn!(count = issuers.len(), "too many CA names for a certificate request: none are sent");
+            issuers.clear();
+        }
         let crls = match &config.revocation {
             RevocationConfig::Off => {
                 tracing::warn!(
@@ -68,7 +83,8 @@ impl Trust {
             RevocationConfig::Require { crl_files } => Some(crl::load(crl_files)?),
         };
         let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-        Ok(Self { anchors, intermediates, crls, issuers, algorithms })
+        let id = TRUSTS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, anchors, intermediates, crls, issuers, algorithms })
     }
 
     /// Verifies a chain, leaf first, as of `now`: to a trust anchor, within validity, for client authentication, not revoked.
@@ -76,13 +92,18 @@ impl Trust {
         self.examine(chain, now).map_err(|refusal| refusal.failure)
     }
 
-    /// Admits an admitted certificate again: today's trust, today's revocation lists.
-    pub fn readmit(&self, certificate: &ClientCertificate, now: UnixTime) -> Result<ClientCertificate, Failure> {
-        let chain: Vec<_> = std::iter::once(certificate.leaf())
-            .chain(certificate.intermediates())
-            .map(|der| CertificateDer::from(der.as_ref()))
-            .collect();
-        self.admit(&chain, now)
+    /// Whether an admitted certificate would be admitted now, by this trust. To be asked before every request: the chain is
+    /// verified again where another trust did it, or this one a minute ago, so that neither a revoked nor an expired certificate
+    /// lives on in a kept connection.
+    pub fn still_admits(&self, certificate: &ClientCertificate, now: UnixTime) -> Result<(), Failure> {
+        if certificate.admitted_lately(self.id, now, MAX_ADMISSION_AGE) && certificate.valid_at(now) {
+            return Ok(());
+        }
+        let presented = std::iter::once(certificate.leaf()).chain(certificate.intermediates());
+        let chain: Vec<_> = presented.map(|der| CertificateDer::from(der.as_ref())).collect();
+        self.admit(&chain, now)?;
+        certificate.note_admission(self.id, now);
+        Ok(())
     }
 
     /// Names of the CAs whose certificates may be admitted, for the certificate request.
@@ -119,7 +140,7 @@ impl Trust {
             .map_err(|error| refusal(error, &certificate))?;
         check_leaf(&certificate)?;
         check_issuers(&path)?;
-        Ok(ClientCertificate::verified(leaf, presented, &certificate, KeyFingerprint::of(&path.issuer_spki())))
+        Ok(ClientCertificate::verified(leaf, presented, &certificate, KeyFingerprint::of(&path.issuer_spki()), (self.id, now)))
     }
 }
 

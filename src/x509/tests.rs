@@ -90,9 +90,16 @@ fn any_other_form_of_the_sid_extension_is_refused() {
         let kind = [0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02, 0x01];
         element(tag::SEQUENCE, &other_name(&kind, &element(tag::UTF8_STRING, SID.as_bytes())))
     };
+    let crowded = {
+        let kind = element(tag::OID, &[0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02, 0x01]);
+        let text = element(0xA0, &element(tag::OCTET_STRING, SID.as_bytes()));
+        element(tag::SEQUENCE, &element(0xA0, &[kind, text.clone(), text].concat()))
+    };
     let trailing = [good.clone(), vec![0x05, 0x00]].concat();
     let truncated = good[..good.len() - 1].to_vec();
-    for bad in [unknown_type, twice, as_text, trailing, truncated, names(&[]), sid_extension("S-1-5-21-01"), sid_extension("")] {
+    for bad in
+        [unknown_type, twice, as_text, crowded, trailing, truncated, names(&[]), sid_extension("S-1-5-21-01"), sid_extension("")]
+    {
         assert!(refusal(claims(&[(SID_EXTENSION, &bad)])).starts_with("SID extension"), "{bad:02x?}");
     }
 }

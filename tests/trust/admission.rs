@@ -1,10 +1,12 @@
 //! `Trust::admit`: every acceptance with its refusals.
 
+use std::time::Duration;
+
 use kcd_bridge::failure::{Cause, Failure};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, date_time_ymd,
 };
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::pki::{Ca, Device, Files, sid_extension, upn, year};
 
@@ -247,23 +249,42 @@ fn a_stale_list_does_not_hide_a_revocation_in_either_order() {
 }
 
 #[test]
-fn an_admitted_certificate_is_readmitted_by_todays_trust_only() {
+fn an_admitted_certificate_is_asked_about_again_as_time_passes() {
     let ca = Ca::root("Device CA");
-    let device = ca.device(|_| {});
-    let before = Files::trusting(&[&ca]).crls(&[ca.crl(1, 2025, &[])]).trust();
-    let admitted = before.admit(&device.chain(), year(2026)).unwrap();
-    assert!(before.readmit(&admitted, year(2026)).is_ok());
-    assert_eq!(cause(before.readmit(&admitted, year(2040)).map(drop)), Cause::CrlExpired);
-    let after = Files::trusting(&[&ca]).crls(&[ca.crl(2, 2025, &[10])]).trust();
-    assert_eq!(cause(after.readmit(&admitted, year(2026)).map(drop)), Cause::CertificateRevoked);
+    let device = ca.device(|params| params.not_after = date_time_ymd(2028, 1, 1));
+    let trust = Files::trusting(&[&ca]).crls(&[ca.crl(1, 2017, &[])]).trust();
+    let admitted = trust.admit(&device.chain(), year(2025)).unwrap();
+    assert!(trust.still_admits(&admitted, year(2025)).is_ok());
+    assert!(trust.still_admits(&admitted, year(2026)).is_ok());
+    assert_eq!(cause(trust.still_admits(&admitted, year(2027))), Cause::CrlExpired);
+    assert_eq!(cause(trust.still_admits(&admitted, year(2029))), Cause::CertificateExpired);
 }
 
 #[test]
-fn a_presented_intermediate_is_readmitted_with_its_leaf() {
+fn a_certificate_that_ends_within_the_minute_is_not_admitted_to_its_end() {
+    let ca = Ca::root("Device CA");
+    let device = ca.device(|params| params.not_after = date_time_ymd(2026, 1, 2));
+    let trust = Files::trusting(&[&ca]).trust();
+    let admitted = trust.admit(&device.chain(), year(2026)).unwrap();
+    let a_second_later = UnixTime::since_unix_epoch(Duration::from_secs(year(2026).as_secs() + 1));
+    assert_eq!(cause(trust.still_admits(&admitted, a_second_later)), Cause::CertificateExpired);
+}
+
+#[test]
+fn an_admitted_certificate_is_judged_by_todays_trust() {
+    let ca = Ca::root("Device CA");
+    let admitted = Files::trusting(&[&ca]).trust().admit(&ca.device(|_| {}).chain(), year(2026)).unwrap();
+    let revoking = Files::trusting(&[&ca]).crls(&[ca.crl(2, 2025, &[10])]).trust();
+    assert_eq!(cause(revoking.still_admits(&admitted, year(2026))), Cause::CertificateRevoked);
+    let without_the_ca = Files::trusting(&[&Ca::root("Other CA")]).trust();
+    assert_eq!(cause(without_the_ca.still_admits(&admitted, year(2026))), Cause::UnknownIssuer);
+}
+
+#[test]
+fn presented_intermediates_are_remembered_with_their_leaf() {
     let root = Ca::root("Root");
     let issuing = root.subordinate("Issuing CA", |_| {});
     let chain = [issuing.device(|_| {}).der, issuing.der];
-    let trust = Files::trusting(&[&root]).trust();
-    let admitted = trust.admit(&chain, year(2026)).unwrap();
-    assert_eq!(trust.readmit(&admitted, year(2026)).unwrap(), admitted);
+    let admitted = Files::trusting(&[&root]).trust().admit(&chain, year(2026)).unwrap();
+    assert!(Files::trusting(&[&root]).trust().still_admits(&admitted, year(2026)).is_ok());
 }

@@ -1,14 +1,18 @@
 //! Real handshakes over loopback: who gets in, which alert the others get, and what is known of them.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcd_bridge::failure::Cause;
 use kcd_bridge::tls::{Acceptor, ClientCertificate, HandshakeRefused, ListenerConfig, Trust};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rustls::client::{ResolvesClientCert, WantsClientCert};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{AlertDescription, ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    AlertDescription, ClientConfig, ConfigBuilder, HandshakeKind, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +24,7 @@ const GREETING: &[u8] = b"hello";
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
 
 struct Listener {
-    acceptor: Acceptor,
+    acceptor: Arc<Acceptor>,
     roots: Arc<RootCertStore>,
 }
 
@@ -56,22 +60,30 @@ impl Listener {
         };
         let mut roots = RootCertStore::empty();
         roots.add(server_ca.der).unwrap();
-        Self { acceptor: Acceptor::new(&config, trust).unwrap(), roots: Arc::new(roots) }
+        Self { acceptor: Arc::new(Acceptor::new(&config, trust).unwrap()), roots: Arc::new(roots) }
     }
 
+    /// A device with its own session cache.
     fn client(&self, version: &'static SupportedProtocolVersion, device: Option<&Device>) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        match device {
+            Some(device) => self.client_with(version, Arc::new(SingleCertAndKey::from(device.certified()))),
+            None => Arc::new(self.builder(version).with_no_client_auth()),
+        }
+    }
+
+    fn client_with(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        resolver: Arc<dyn ResolvesClientCert>,
+    ) -> Arc<ClientConfig> {
+        Arc::new(self.builder(version).with_client_cert_resolver(resolver))
+    }
+
+    fn builder(&self, version: &'static SupportedProtocolVersion) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+        ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[version])
             .unwrap()
-            .with_root_certificates(Arc::clone(&self.roots));
-        let config = match device {
-            Some(Device { der, key }) => {
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-                builder.with_client_auth_cert(vec![der.clone()], key).unwrap()
-            }
-            None => builder.with_no_client_auth(),
-        };
-        Arc::new(config)
+            .with_root_certificates(Arc::clone(&self.roots))
     }
 
     /// One connection; the server greets whom it lets in.
@@ -99,6 +111,14 @@ impl Listener {
             Err(error) => (Err(error), None),
         };
         Outcome { server, client, kind }
+    }
+}
+
+impl Device {
+    fn certified(&self) -> Arc<CertifiedKey> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
+        let signer = default_provider().key_provider.load_private_key(key).unwrap();
+        Arc::new(CertifiedKey::new(self.chain(), signer))
     }
 }
 
@@ -188,19 +208,53 @@ async fn a_certificate_without_its_key_is_refused() {
     let stolen = Device { der: ca.device(|_| {}).der, key: ca.device(|_| {}).key };
     for version in VERSIONS {
         let listener = Listener::new(Files::trusting(&[&ca]).trust());
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(Arc::clone(&listener.roots));
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(stolen.key.serialize_der()));
-        let signer = default_provider().key_provider.load_private_key(key).unwrap();
-        let certified = rustls::sign::CertifiedKey::new(vec![stolen.der.clone()], signer);
-        let client = builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
-        let outcome = listener.connect(&Arc::new(client)).await;
+        let outcome = listener.connect(&listener.client(version, Some(&stolen))).await;
         assert_eq!(outcome.alert(), AlertDescription::DecryptError);
         let refused = outcome.refused();
         assert_eq!(refused.failure.cause, Cause::HandshakeFailed);
         assert_eq!(refused.certificate.unwrap().subject, "CN=alice");
+    }
+}
+
+/// A device that notes which CAs it is asked for.
+#[derive(Debug)]
+struct Noting {
+    asked_for: Mutex<Vec<Vec<u8>>>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl ResolvesClientCert for Noting {
+    fn resolve(&self, names: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        *self.asked_for.lock().unwrap() = names.iter().map(|name| name.to_vec()).collect();
+        Some(Arc::clone(&self.certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn devices_are_asked_for_certificates_of_the_known_cas_unless_those_are_too_many_to_name() {
+    let root = Ca::root("Root");
+    let issuing = root.subordinate("Issuing CA", |_| {});
+    let device = issuing.device(|_| {});
+    let many: Vec<Ca> = (0..400).map(|index| Ca::root(&format!("{index}{}", "x".repeat(100)))).collect();
+    let all: Vec<&Ca> = std::iter::once(&root).chain(&many).collect();
+    for version in VERSIONS {
+        for (anchors, expected) in [(&all[..1], vec!["Issuing CA", "Root"]), (&all[..], vec![])] {
+            let listener = Listener::new(Files::trusting(anchors).intermediate(&issuing).trust());
+            let noting = Arc::new(Noting { asked_for: Mutex::default(), certified: device.certified() });
+            let outcome = listener.connect(&listener.client_with(version, Arc::clone(&noting) as Arc<_>)).await;
+            assert!(outcome.server.is_ok());
+            let mut names: Vec<_> = noting.asked_for.lock().unwrap().iter().map(|name| name.to_vec()).collect();
+            names.sort_by_key(Vec::len);
+            names.reverse();
+            assert_eq!(names.len(), expected.len());
+            for (name, expected) in names.iter().zip(expected) {
+                assert!(name.ends_with(expected.as_bytes()), "{name:02x?}");
+            }
+        }
     }
 }
 
@@ -265,6 +319,45 @@ async fn a_session_resumed_after_its_ca_was_removed_is_refused() {
         listener.acceptor.replace_trust(Files::trusting(&[&other]).trust()).unwrap();
         let refused = listener.connect(&client).await.refused();
         assert_eq!((refused.failure.cause, refused.resumed), (Cause::UnknownIssuer, true));
+    }
+}
+
+/// A device in whose handshake the listener's trust changes, after its start and before its certificate is seen.
+#[derive(Debug)]
+struct RevokedMeanwhile {
+    acceptor: Arc<Acceptor>,
+    revoked: Mutex<Option<Trust>>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl ResolvesClientCert for RevokedMeanwhile {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        if let Some(trust) = self.revoked.lock().unwrap().take() {
+            self.acceptor.replace_trust(trust).unwrap();
+        }
+        Some(Arc::clone(&self.certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_revoked_during_the_handshake_is_refused() {
+    let ca = Ca::root("Device CA");
+    let device = ca.device(|_| {});
+    for version in VERSIONS {
+        let listener = Listener::new(Files::trusting(&[&ca]).trust());
+        let resolver = RevokedMeanwhile {
+            acceptor: Arc::clone(&listener.acceptor),
+            revoked: Mutex::new(Some(Files::trusting(&[&ca]).crls(&[ca.crl(1, 2026, &[10])]).trust())),
+            certified: device.certified(),
+        };
+        let outcome = listener.connect(&listener.client_with(version, Arc::new(resolver))).await;
+        assert_eq!(outcome.client.as_deref().unwrap(), b"", "nothing was served");
+        let refused = outcome.refused();
+        assert_eq!((refused.failure.cause, refused.resumed), (Cause::CertificateRevoked, false));
     }
 }
 
