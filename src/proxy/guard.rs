@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -41,6 +41,7 @@ struct State {
     refusal: Option<Failure>,
     broken: Option<Failure>,
     ended: bool,
+    reader: Option<Waker>,
 }
 
 /// Held while a request is in flight: the next head waits until this is dropped.
@@ -75,7 +76,14 @@ impl Shared {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.0.with(|state| state.in_flight = false);
+        let reader = self.0.with(|state| {
+            state.in_flight = false;
+            state.reader.take()
+        });
+        // The next head may be here already, or its time starts to run.
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
@@ -147,7 +155,11 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
 
     /// One step towards a head. `Ready(Ok(false))`: the stream has ended.
     fn poll_head(&mut self, scanned: usize, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.shared.with(|state| state.in_flight) {
+        let in_flight = self.shared.with(|state| {
+            state.reader = state.in_flight.then(|| cx.waker().clone());
+            state.in_flight
+        });
+        if in_flight {
             self.timing = Timing::Nothing;
             if self.buffer.len() > self.limits.max_header_bytes {
                 return Poll::Pending;
