@@ -4,8 +4,11 @@ use sha2::{Digest, Sha256};
 /// A back end that answers as the script says, and then proves itself; it notes token and body of every request.
 struct Scripted {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    seen: Seen,
 }
+
+/// Token and body of every request.
+type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 /// One answer: a status and the `WWW-Authenticate` values.
 type Step = (u16, &'static [&'static str]);
@@ -20,7 +23,7 @@ const GARBAGE: Step = (401, &["=garbage"]);
 
 impl Scripted {
     async fn new(steps: &'static [Step]) -> Self {
-        let seen = Arc::<Mutex<Vec<_>>>::default();
+        let seen = Seen::default();
         let notes = Arc::clone(&seen);
         let address = backend(move |request: Request<Incoming>, _| {
             let notes = Arc::clone(&notes);

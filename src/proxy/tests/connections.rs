@@ -274,7 +274,7 @@ async fn over_tls_the_token_is_bound_to_the_servers_certificate() {
     let config = over_tls(address, &directory, &pem);
     let bridge = Bridge::with(config.clone(), LIMITS, FixedTokens::default());
     let mut device = bridge.device("alice").await;
-    let expected: String = Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = format!("{:02x?}", Sha256::digest(&der).as_slice());
     for _ in 0..2 {
         let answer = device.get("/eas").await;
         assert_eq!(answer.text().rsplit('|').next(), Some(expected.as_str()));

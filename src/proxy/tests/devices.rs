@@ -156,7 +156,7 @@ impl Acceptor for ByName {
         if name.trim() == "mallory" {
             return Err(Refusal {
                 failure: Failure::new(Cause::UnknownIssuer, "CN=Mallory"),
-                certificate: Some(caller.certificate),
+                certificate: Some(Box::new(caller.certificate)),
             });
         }
         Ok((tcp, caller))

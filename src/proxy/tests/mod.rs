@@ -61,8 +61,7 @@ impl TokenSource for Arc<FixedTokens> {
         if let Some(cause) = self.refused.lock().unwrap().get(&user) {
             return Err(Failure::new(*cause, "secret detail"));
         }
-        let binding =
-            binding.map_or(String::new(), |binding| binding.certificate_hash.iter().map(|b| format!("{b:02x}")).collect());
+        let binding = binding.map_or(String::new(), |binding| format!("{:02x?}", binding.certificate_hash));
         let (ticket, number) = (self.forgotten.load(Ordering::SeqCst), self.issued.fetch_add(1, Ordering::SeqCst));
         let text = format!("{user}|{ticket}|{number}|{binding}");
         let facts = TicketFacts {
@@ -149,7 +148,7 @@ fn backend_at(address: SocketAddr) -> BackendConfig {
         identity_bound: false,
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_mins(1),
         max_idle_per_principal: 4,
         max_body_bytes: 64 << 20,
         replay_buffer_bytes: 1 << 20,
@@ -184,7 +183,7 @@ impl Bridge {
                 fingerprint: Fingerprint(fingerprint),
                 issuer: "CN=Device CA".into(),
                 serial: "01".into(),
-                not_after: SystemTime::now() + Duration::from_secs(3600),
+                not_after: SystemTime::now() + Duration::from_hours(1),
             },
             mapping: Ok(Arc::new(Principal::for_test(user, ExpectedSid::PinOnFirstUse))),
         }
