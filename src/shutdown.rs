@@ -93,7 +93,7 @@ mod tests {
         let trigger = ShutdownTrigger::new();
         let task = trigger.listen();
         tokio::spawn(async move { task.draining().await });
-        assert!(trigger.stop(Duration::from_secs(60)).await);
+        assert!(trigger.stop(Duration::from_mins(1)).await);
     }
 
     #[tokio::test]

@@ -55,6 +55,15 @@ impl Slot {
     pub fn emit(self, event: Event) {
         self.0.send(event);
     }
+
+    /// Hands the event to the writer, or says loudly that it is lost because the writer is gone.
+    pub fn emit_or_log(slot: Option<Self>, event: Event) {
+        if let Some(slot) = slot {
+            slot.emit(event);
+        } else {
+            tracing::error!(correlation_id = event.correlation_id, "AUDIT EVENT LOST: the audit writer is gone");
+        }
+    }
 }
 
 impl AuditWriter {

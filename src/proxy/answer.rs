@@ -18,6 +18,8 @@ use crate::proxy::record::Record;
 use crate::proxy::upload::Upload;
 use crate::proxy::upstream::Owned;
 
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// The header that carries the correlation id, on every response.
 pub const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-kcd-correlation-id");
 
@@ -101,7 +103,7 @@ fn retry_after(cause: Cause) -> HeaderValue {
 }
 
 impl Relay {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
             match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -147,7 +149,7 @@ impl Drop for Relay {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {

@@ -123,7 +123,10 @@ impl<T: TokenSource> Exchange<'_, T> {
                 }
                 Next::GiveUp(cause) => return Err(Failure::new(cause, seen(&verdict))),
             };
-            connection = self.reusable(attempted.response, attempted.connection).await;
+            // A server that refused a body may not have read it, and may close without a word: its next answer is not waited for.
+            if message == Message::Priming || self.upload.is_empty() {
+                connection = self.reusable(attempted.response, attempted.connection).await;
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 use http::Uri;
 use http::uri::Authority;
 
-/// Header lines in one request, at most.
+/// Header lines in one request, at most: what the HTTP library takes without allocating.
 pub(super) const MAX_HEADERS: usize = 100;
 const MAX_TRAILER_BYTES: usize = 8192;
 const MAX_EXTENSION_BYTES: usize = 1024;
@@ -134,10 +134,10 @@ impl Fields {
             if self.length.replace(decimal(value).ok_or("Content-Length is not a number")?).is_some() {
                 return Err("more than one Content-Length header");
             }
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if std::mem::replace(&mut self.chunked, true) || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err("Transfer-Encoding is not chunked alone");
-            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding")
+            && (std::mem::replace(&mut self.chunked, true) || !value.eq_ignore_ascii_case(b"chunked"))
+        {
+            return Err("Transfer-Encoding is not chunked alone");
         }
         Ok(())
     }

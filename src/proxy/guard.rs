@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -41,6 +41,7 @@ struct State {
     refusal: Option<Failure>,
     broken: Option<Failure>,
     ended: bool,
+    reader: Option<Waker>,
 }
 
 /// Held while a request is in flight: the next head waits until this is dropped.
@@ -62,11 +63,6 @@ impl Shared {
         self.with(|state| state.broken.take())
     }
 
-    /// Whether the device has closed its side.
-    pub(super) fn has_ended(&self) -> bool {
-        self.with(|state| state.ended)
-    }
-
     /// The request that was just let through.
     pub(super) fn flight(self: &Arc<Self>) -> Flight {
         Flight(Arc::clone(self))
@@ -75,7 +71,14 @@ impl Shared {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.0.with(|state| state.in_flight = false);
+        let reader = self.0.with(|state| {
+            state.in_flight = false;
+            state.reader.take()
+        });
+        // The next head may be here already, or its time starts to run.
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
@@ -90,7 +93,7 @@ enum Position {
     Chunked(Chunks),
     /// Handing on the stand-in from this byte on.
     StandIn(usize),
-    /// Nothing is read any more.
+    /// The device was too slow; nothing is read any more.
     Closed,
 }
 
@@ -120,9 +123,10 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
         Self { io, buffer: BytesMut::new(), position: Position::Head(0), shared, limits, timer, timing: Timing::Nothing }
     }
 
-    /// The stream below, when HTTP is over.
-    pub(super) fn into_inner(self) -> IO {
-        self.io
+    /// The stream below, when HTTP is over, if the device may still be sending what nobody will read.
+    pub(super) fn into_unread(self) -> Option<IO> {
+        let between_requests = matches!(self.position, Position::Head(_) | Position::Closed) && self.buffer.is_empty();
+        (!between_requests && !self.shared.with(|state| state.ended)).then_some(self.io)
     }
 
     fn refuse(&mut self, cause: Cause, detail: &str) {
@@ -147,7 +151,11 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
 
     /// One step towards a head. `Ready(Ok(false))`: the stream has ended.
     fn poll_head(&mut self, scanned: usize, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.shared.with(|state| state.in_flight) {
+        let in_flight = self.shared.with(|state| {
+            state.reader = state.in_flight.then(|| cx.waker().clone());
+            state.in_flight
+        });
+        if in_flight {
             self.timing = Timing::Nothing;
             if self.buffer.len() > self.limits.max_header_bytes {
                 return Poll::Pending;
@@ -292,16 +300,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guard<IO> {
                 }
                 Position::StandIn(at) => {
                     let rest = STAND_IN.get(*at..).unwrap_or_default();
+                    if rest.is_empty() {
+                        // The answer closes the connection; until it is written there is nothing to read.
+                        return Poll::Pending;
+                    }
                     let count = rest.len().min(out.remaining());
                     out.put_slice(rest.get(..count).unwrap_or_default());
                     *at += count;
-                    if *at >= STAND_IN.len() {
-                        this.position = Position::Closed;
-                    }
                     return Poll::Ready(Ok(()));
                 }
-                // After a refusal the answer closes the connection; until it is written there is nothing to read.
-                Position::Closed if this.shared.with(|state| state.in_flight) => return Poll::Pending,
                 Position::Closed => return Poll::Ready(Ok(())),
             }
         }

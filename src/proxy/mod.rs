@@ -102,6 +102,9 @@ async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Inc
     if let Some(failure) = refusal {
         return answer::refuse(failure, record);
     }
+    if !record.is_audited() {
+        return answer::refuse(Failure::new(Cause::ShuttingDown, "the audit log is closed"), record);
+    }
     let (head, body) = request.into_parts();
     record.note_request(&head);
     let answered = tokio::select! {

@@ -101,6 +101,11 @@ impl Record {
         }
     }
 
+    /// Whether the audit log will take its event. Nothing is done for a request that leaves no trace.
+    pub(super) fn is_audited(&self) -> bool {
+        self.slot.is_some()
+    }
+
     pub(super) fn correlation_id(&self) -> &str {
         &self.event.correlation_id
     }
@@ -119,10 +124,7 @@ impl Drop for Record {
         if let Some(failure) = self.failure.take() {
             log(&event, &failure);
         }
-        match self.slot.take() {
-            Some(slot) => slot.emit(event),
-            None => tracing::error!(correlation_id = event.correlation_id, "AUDIT EVENT LOST: the audit writer is gone"),
-        }
+        Slot::emit_or_log(self.slot.take(), event);
     }
 }
 
@@ -131,10 +133,12 @@ fn log(event: &Event, failure: &Failure) {
     let (id, stage, reason, remedy) =
         (&event.correlation_id, failure.cause.stage().name(), failure.cause.code(), failure.cause.remedy());
     let (peer, principal, backend) = (&event.peer, event.principal.as_deref(), event.backend.as_deref());
+    // A detail may quote what a peer sent: one event stays one line.
+    let text: String = failure.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     if failure.cause == Cause::ClientGone {
-        tracing::debug!(correlation_id = id, stage, reason, peer, principal, backend, "{failure}");
+        tracing::debug!(correlation_id = id, stage, reason, peer, principal, backend, "{text}");
     } else {
-        tracing::warn!(correlation_id = id, stage, reason, peer, principal, backend, remedy, "{failure}");
+        tracing::warn!(correlation_id = id, stage, reason, peer, principal, backend, remedy, "{text}");
     }
 }
 

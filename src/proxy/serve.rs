@@ -11,7 +11,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::kerberos::TokenSource;
-use crate::proxy::framing::MAX_HEADERS;
 use crate::proxy::guard::{Guard, Shared};
 use crate::proxy::record::Record;
 use crate::proxy::{Caller, Connection, Proxy, handle};
@@ -35,8 +34,7 @@ where
         async move { Ok::<_, Infallible>(handle(&connection, request).await) }
     });
     // Head limits and timeouts are the guard's.
-    let mut http =
-        http1::Builder::new().header_read_timeout(None).max_headers(MAX_HEADERS).serve_connection(TokioIo::new(guard), service);
+    let mut http = http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(guard), service);
     let mut draining = false;
     let result = loop {
         tokio::select! {
@@ -54,9 +52,13 @@ where
         record.fail(failure);
     }
     match result {
-        Some(Ok(())) if !connection.shared.has_ended() => linger(http.into_parts().io.into_inner().into_inner()).await,
+        Some(Ok(())) => {
+            if let Some(io) = http.into_parts().io.into_inner().into_unread() {
+                linger(io).await;
+            }
+        }
         Some(Err(error)) => tracing::debug!(%peer, %error, "device connection ended"),
-        _ => {}
+        None => {}
     }
 }
 

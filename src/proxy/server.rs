@@ -10,14 +10,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::audit::{Event, timestamp};
+use crate::audit::{Event, Slot, timestamp};
 use crate::failure::{Cause, Failure};
 use crate::kerberos::TokenSource;
 use crate::proxy::record::correlation_id;
 use crate::proxy::{Caller, CertificateFacts, Proxy, serve_connection};
 use crate::shutdown::Shutdown;
 
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Limits on connections.
@@ -46,7 +46,7 @@ pub struct Refusal {
     /// The cause.
     pub failure: Failure,
     /// The certificate, if one was seen.
-    pub certificate: Option<CertificateFacts>,
+    pub certificate: Option<Box<CertificateFacts>>,
 }
 
 impl From<Failure> for Refusal {
@@ -143,15 +143,12 @@ fn pause_after(error: &io::Error, before: Duration) -> Duration {
 async fn refused<T: TokenSource>(proxy: &Proxy<T>, peer: SocketAddr, refusal: Refusal) {
     let Refusal { failure, certificate } = refusal;
     let slot = proxy.audit.reserve().await;
-    let certificate = certificate.as_ref().map(CertificateFacts::for_audit);
+    let certificate = certificate.as_deref().map(CertificateFacts::for_audit);
     let mut event = Event::handshake_refused(correlation_id(), peer.to_string(), &failure, certificate);
     event.time = timestamp(std::time::SystemTime::now());
     let (id, reason, remedy) = (&event.correlation_id, failure.cause.code(), failure.cause.remedy());
     tracing::warn!(correlation_id = id, stage = "tls", reason, %peer, remedy, "{failure}");
-    match slot {
-        Some(slot) => slot.emit(event),
-        None => tracing::error!(correlation_id = event.correlation_id, "AUDIT EVENT LOST: the audit writer is gone"),
-    }
+    Slot::emit_or_log(slot, event);
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::proxy::upstream::pool::Pool;
 use crate::proxy::upstream::{Closing, Owned};
 use crate::proxy::{Authority, BackendConfig, Transport};
 
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Why a back end cannot be set up.
