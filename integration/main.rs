@@ -3,8 +3,8 @@
 
 mod support;
 
-//mod bridge;
+mod bridge;
 mod delegation;
-//mod isolation;
+mod isolation;
 mod minting;
-//mod quiet_hit;
+mod quiet_hit;

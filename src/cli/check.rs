@@ -36,6 +36,13 @@ pub(in crate::cli) fn run(args: &CheckArgs, output: &mut Output) -> Exit {
     }
 }
 
+/// Valid settings that are still worth a word, as key, message and remedy: `serve` says them at start.
+pub(in crate::cli) fn notable_settings(config: &Config) -> Vec<(String, String, String)> {
+    let mut findings = Findings::default();
+    settings::examine(config, &mut findings);
+    findings.into_list().map(|finding| (finding.key, finding.message, finding.remedy)).collect()
+}
+
 /// Everything there is to say about a valid configuration at this time (seconds since 1970).
 fn examine(file: &Path, config: &Config, now: i64) -> Findings {
     let mut findings = Findings::default();

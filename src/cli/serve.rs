@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{error, info, warn};
 
 use crate::audit::AuditLog;
-use crate::cli::{Exit, Output, kerberos_process, telemetry};
+use crate::cli::{Exit, Output, check, kerberos_process, telemetry};
 use crate::config::{self, Config};
 use crate::failure::Failure;
 use crate::identity::Mapper;
@@ -21,7 +21,7 @@ use crate::kerberos::delegator::Delegator;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::proxy::{self, Caller, HeadLimits, Proxy, Refusal, ServerLimits};
 use crate::shutdown::ShutdownTrigger;
-use crate::tls::{self, ClientCertificate, HandshakeRefused, RevocationConfig, Trust};
+use crate::tls::{self, ClientCertificate, HandshakeRefused, Trust};
 use crate::x509::Claims;
 
 /// Beyond the acquisition's own deadline: the time a token may take when the machine is busy.
@@ -59,7 +59,10 @@ fn start(config: Config) -> Result<(), String> {
 }
 
 async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
-    warn_of_weak_settings(&config);
+    // Every weak setting was asked for by name, and is said at every start.
+    for (key, message, remedy) in check::notable_settings(&config) {
+        warn!(key, remedy, "{message}");
+    }
     let Config { listener, client_certificates, kerberos, mapping, backends, routes, audit, log: _ } = config;
 
     let trust = Trust::load(&client_certificates).map_err(|error| error.to_string())?;
@@ -70,7 +73,11 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
     let (audit, audit_writer) =
         AuditLog::open(&audit, 2 * listener.max_connections).map_err(|error| format!("the audit log cannot be opened: {error}"))?;
-    let limits = HeadLimits::from(&listener);
+    let limits = HeadLimits {
+        max_header_bytes: listener.max_header_bytes,
+        header_timeout: listener.header_timeout,
+        idle_timeout: listener.idle_timeout,
+    };
     let proxy = Proxy::new(tokens, backends, routes, audit, limits, token_timeout).map_err(|error| error.to_string())?;
     let socket = bind(listener.address).await?;
 
@@ -123,16 +130,6 @@ async fn told_to_stop() -> io::Result<()> {
     Ok(())
 }
 
-/// Every weak setting that was asked for by name is said at start.
-fn warn_of_weak_settings(config: &Config) {
-    if config.client_certificates.revocation == RevocationConfig::Off {
-        warn!("revocation is off: a revoked certificate is let in until it expires");
-    }
-    for weak in config.weak_settings() {
-        warn!(setting = weak.key, "{}", weak.message);
-    }
-}
-
 fn with_remedy(failure: &Failure) -> String {
     format!("{failure}; {}", failure.cause.remedy())
 }
@@ -154,7 +151,7 @@ impl proxy::Acceptor for Devices {
 }
 
 fn refusal(refused: HandshakeRefused) -> Refusal {
-    Refusal { failure: refused.failure, certificate: refused.certificate.map(|seen| facts(&seen, None)) }
+    Refusal { failure: refused.failure, certificate: refused.certificate.map(|seen| Box::new(facts(&seen, None))) }
 }
 
 fn facts(seen: &tls::CertificateFacts, verified: Option<&ClientCertificate>) -> proxy::CertificateFacts {

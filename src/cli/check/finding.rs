@@ -71,6 +71,11 @@ impl Findings {
         self.0.push(finding);
     }
 
+    /// The findings themselves.
+    pub(super) fn into_list(self) -> impl Iterator<Item = Finding> {
+        self.0.into_iter()
+    }
+
     /// Whether there is an error or a warning.
     pub(super) fn bad(&self) -> bool {
         self.0.iter().any(|finding| finding.severity < Severity::Note)
