@@ -1,6 +1,6 @@
 //! A `kcd-bridge serve` process with a configuration of its own, stopped when dropped.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -20,6 +20,7 @@ pub struct Settings {
     pub lab: Lab,
     pub keytab: PathBuf,
     pub principal: String,
+    /// the line `kdcs = [...]` of `[kerberos]`, or nothing for DNS
     pub kdcs: String,
     /// lines inside `[kerberos]`
     pub kerberos: String,
@@ -42,7 +43,7 @@ impl Settings {
             lab: lab.clone(),
             keytab: lab.keytab("bridge"),
             principal: "svc-bridge@CORP.EXAMPLE".into(),
-            kdcs: "[\"127.0.0.1\"]".into(),
+            kdcs: "kdcs = [\"127.0.0.1\"]".into(),
             kerberos: String::new(),
             listener: String::new(),
             revocation: format!("{{ policy = \"require\", crl_files = [{crl:?}] }}"),
@@ -52,11 +53,11 @@ impl Settings {
         }
     }
 
-    pub fn text(&self, address: SocketAddr, directory: &Path) -> String {
+    pub fn text(&self, directory: &Path) -> String {
         let Self { lab, keytab, principal, kdcs, kerberos, listener, revocation, mapping, backend, more } = self;
         format!(
             r#"[listener]
-address = "{address}"
+address = "127.0.0.1:0"
 certificate = {certificate:?}
 key = {key:?}
 {listener}
@@ -66,7 +67,7 @@ revocation = {revocation}
 [kerberos]
 principal = "{principal}"
 keytab = {keytab:?}
-kdcs = {kdcs}
+{kdcs}
 {kerberos}
 [server]
 runtime_directory = {runtime:?}
@@ -102,21 +103,22 @@ impl Bridge {
     /// The same, with a chance to wrap the command (strace, prlimit).
     pub fn start_with(settings: &Settings, wrap: impl FnOnce(Command) -> Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let address = free_address();
         let config = directory.path().join("kcd-bridge.toml");
-        std::fs::write(&config, settings.text(address, directory.path())).expect("the configuration is written");
+        std::fs::write(&config, settings.text(directory.path())).expect("the configuration is written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_kcd-bridge"));
         command.arg("serve").arg("--config").arg(&config);
         let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
         let mut command = wrap(command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = command.spawn().expect("the bridge starts");
-        let mut bridge = Self { process, address, directory };
-        eventually("the bridge listens", || {
+        let mut bridge = Self { process, address: SocketAddr::from(([0; 4], 0)), directory };
+        bridge.address = eventually("the bridge listens", || {
             if let Some(status) = bridge.process.try_wait().expect("the bridge can be waited for") {
                 panic!("the bridge ended at once: {status}\n{}", bridge.log());
             }
-            TcpStream::connect(address).ok()
+            let log = bridge.log();
+            let line = log.lines().find(|line| line.contains("listening address="))?;
+            line.rsplit_once("address=")?.1.parse().ok()
         });
         bridge
     }
@@ -125,7 +127,7 @@ impl Bridge {
     pub fn fails_to_start(settings: &Settings) -> (ExitStatus, String) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = directory.path().join("kcd-bridge.toml");
-        std::fs::write(&config, settings.text(free_address(), directory.path())).expect("the configuration is written");
+        std::fs::write(&config, settings.text(directory.path())).expect("the configuration is written");
         let output = Command::new(env!("CARGO_BIN_EXE_kcd-bridge")).arg("serve").arg("--config").arg(&config).output();
         let output = output.expect("the bridge starts");
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())

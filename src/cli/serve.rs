@@ -90,7 +90,8 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
         handshake_timeout: listener.handshake_timeout,
     };
     let devices = Arc::new(Devices { acceptor, mapper });
-    info!(address = %listener.address, "listening");
+    let address = socket.local_addr().map_err(|error| error.to_string())?;
+    info!(%address, "listening");
     let accepting = tokio::spawn(proxy::serve(socket, devices, Arc::new(proxy), server_limits, shutdown.listen()));
 
     told_to_stop().await.map_err(|error| format!("signals cannot be received: {error}"))?;
