@@ -57,7 +57,7 @@ const IDENTITY: [&str; 33] = [
 ];
 
 /// Prefixes of such names.
-const IDENTITY_PREFIXES: [&str; 29] = [
+const IDENTITY_PREFIXES: [&str; 30] = [
     "iis-",
     "iv-",
     "ms-exch",
@@ -77,6 +77,7 @@ const IDENTITY_PREFIXES: [&str; 29] = [
     "x-forward",
     "x-goog-",
     "x-iis-",
+    "x-kcd-",
     "x-ms-client-",
     "x-ms-exch",
     "x-ms-forwarded",

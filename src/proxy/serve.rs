@@ -18,7 +18,6 @@ use crate::shutdown::Shutdown;
 
 /// After our last word: what the device still sends is read and dropped, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
 
 /// Serves the requests of one connection, one after the other, until either side ends it.
 pub async fn serve_connection<T, IO>(proxy: Arc<Proxy<T>>, io: IO, caller: Caller, peer: SocketAddr, shutdown: Shutdown)
@@ -63,15 +62,7 @@ where
 }
 
 async fn linger(mut io: impl AsyncRead + Unpin) {
-    let mut scrap = vec![0; 4096];
-    let mut left = LINGER_BYTES;
-    let reading = async {
-        while let Ok(read @ 1..) = io.read(&mut scrap).await {
-            left = left.saturating_sub(read);
-            if left == 0 {
-                break;
-            }
-        }
-    };
+    let mut scrap = vec![0; 16 * 1024];
+    let reading = async { while let Ok(1..) = io.read(&mut scrap).await {} };
     let _ = tokio::time::timeout(LINGER, reading).await;
 }

@@ -1,5 +1,6 @@
 //! The request's body on its way up: streamed, and its beginning kept so that it can be sent again after a first 401.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -124,6 +125,14 @@ fn too_large(max: u64) -> Failure {
     Failure::new(Cause::BodyTooLarge, format!("over max_body_bytes = {max}"))
 }
 
+/// A body that ends before its end: the device is gone, unless the bytes themselves were wrong.
+fn broken_off(error: &hyper::Error) -> Failure {
+    let kind = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let malformed = matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
+    let cause = if malformed { Cause::MalformedRequest } else { Cause::ClientGone };
+    Failure::new(cause, format!("the body broke off: {error}"))
+}
+
 impl Source {
     /// The next new bytes from the device; they are kept while they fit.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
@@ -137,7 +146,7 @@ impl Source {
                     return Poll::Ready(None);
                 }
                 Some(Err(error)) => {
-                    self.failure.get_or_insert(Failure::new(Cause::MalformedRequest, format!("the body broke off: {error}")));
+                    self.failure.get_or_insert_with(|| broken_off(&error));
                     return Poll::Ready(Some(Err(Aborted)));
                 }
                 // Trailers are not forwarded: their names were not announced to us in a way that can be checked.

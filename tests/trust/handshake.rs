@@ -247,7 +247,7 @@ async fn devices_are_asked_for_certificates_of_the_known_cas_unless_those_are_to
             let noting = Arc::new(Noting { asked_for: Mutex::default(), certified: device.certified() });
             let outcome = listener.connect(&listener.client_with(version, Arc::clone(&noting) as Arc<_>)).await;
             assert!(outcome.server.is_ok());
-            let mut names: Vec<_> = noting.asked_for.lock().unwrap().iter().map(|name| name.to_vec()).collect();
+            let mut names = noting.asked_for.lock().unwrap().clone();
             names.sort_by_key(Vec::len);
             names.reverse();
             assert_eq!(names.len(), expected.len());

@@ -131,7 +131,7 @@ async fn the_back_end_sees_its_own_host_one_authorization_and_nothing_the_client
     let request = "POST /eas HTTP/1.1\r\nHost: mail.example\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\nauthorization: Negotiate Zm9yZ2Vk\r\n\
         Proxy-Authorization: Basic eA==\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=x\r\nVia: 1.1 x\r\nX-Real-IP: x\r\nX-Remote-User: bob\r\nX_Remote_User: bob\r\n\
         X-Client-Cert: x\r\nX-ARR-ClientCert: x\r\nmsExchProxyUri: x\r\nX-MS-Proxy: x\r\nTE: trailers\r\nTrailer: X\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n\
-        Connection: X-Named, keep-alive\r\nX-Named: gone\r\nExpect: 100-continue\r\nX-MS-PolicyKey: 42\r\nUser-Agent: Phone/1 (ä)\r\nCookie: a=b\r\nContent-Length: 4\r\n\r\nmail";
+        Connection: X-Named, keep-alive\r\nX-Named: gone\r\nExpect: 100-continue\r\nX-MS-PolicyKey: 42\r\nX-Kcd-Correlation-Id: mine\r\nUser-Agent: Phone/1 (ä)\r\nCookie: a=b\r\nContent-Length: 4\r\n\r\nmail";
     let mut device = bridge.device("alice").await;
     device.send(request).await;
     assert_eq!(device.head().await.status, 100, "the expectation is met here");

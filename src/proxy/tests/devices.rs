@@ -74,10 +74,9 @@ async fn a_device_that_hangs_up_in_the_middle_of_its_body_cancels_the_request() 
     })
     .await;
     drop(device);
-    drop(gone);
+    within_a_second(&gone).await;
     let events = bridge.finish().await;
-    assert_eq!(events.len(), 1);
-    assert_ne!(events[0]["outcome"], "served");
+    assert_eq!((events.len(), &events[0]["outcome"]), (1, &"client-gone".into()));
 }
 
 #[tokio::test]
@@ -203,4 +202,58 @@ async fn the_accept_loop_lets_in_refuses_counts_and_stops() {
     );
     assert_eq!(events[1]["certificate"]["issuer"], "CN=Device CA");
     assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn a_hang_up_over_tls_cancels_within_a_second_with_and_without_a_farewell() {
+    let (server, client) = tls_pair();
+    for farewell in [true, false] {
+        let (address, arrived, gone) = parking("").await;
+        let bridge = Bridge::to(address);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (tcp, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (accepted, peer) = accepted.unwrap();
+        let name = rustls_pki_types::ServerName::try_from("bridge").unwrap();
+        let (device, io) = tokio::join!(client.connect(name, tcp.unwrap()), server.accept(accepted));
+        let (mut device, io) = (device.unwrap(), io.unwrap());
+        tokio::spawn(serve_connection(Arc::clone(&bridge.proxy), io, Bridge::caller("alice"), peer, bridge.trigger.listen()));
+        device.write_all(b"GET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        soon(arrived.notified()).await;
+        if farewell {
+            device.shutdown().await.unwrap();
+        }
+        drop(device);
+        within_a_second(&gone).await;
+        assert_eq!(bridge.finish().await[0]["outcome"], "client-gone");
+    }
+}
+
+fn tls_pair() -> (tokio_rustls::TlsAcceptor, tokio_rustls::TlsConnector) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["bridge".into()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server).into(), Arc::new(client).into())
+}
+
+#[tokio::test]
+async fn a_parked_request_costs_little_memory() {
+    let bridge = Bridge::to("127.0.0.1:1".parse().unwrap());
+    let (io, _device) = tokio::io::duplex(64);
+    let peer = "127.0.0.1:1".parse().unwrap();
+    let connection = serve_connection(Arc::clone(&bridge.proxy), io, Bridge::caller("alice"), peer, bridge.trigger.listen());
+    let size = size_of_val(&connection);
+    assert!(size < 8192, "{size} bytes for a connection's task");
 }
