@@ -26,7 +26,8 @@ use toml::de::DeTable;
 
 use crate::audit::AuditConfig;
 use crate::identity::RuleConfig;
-use crate::kerberos::config::KerberosConfig;
+use crate::kerberos::config::{KdcAddress, KerberosConfig};
+use crate::kerberos::name::{OwnPrincipal, Spn};
 use crate::proxy::{BackendConfig, RouteConfig};
 use crate::tls::{ClientTrustConfig, ListenerConfig};
 use section::{Reader, line_at};
@@ -120,6 +121,44 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Problems> {
         }
         (_, list) => Err(problems(list)),
     }
+}
+
+/// What a configuration with one account and one back end would say, everything else at its default: for a diagnosis that was given
+/// no configuration. Its listener and trust are placeholders and must not be used.
+pub fn for_diagnosis(account: &OwnPrincipal, keytab: &Path, kdcs: &[KdcAddress], spn: &Spn, url: Option<&str>) -> Result<Config, Problems> {
+    let host = |kdc: &KdcAddress| if kdc.host.contains(':') { format!("[{}]", kdc.host) } else { kdc.host.clone() };
+    let kdcs: Vec<toml::Value> = kdcs.iter().map(|kdc| format!("{}:{}", host(kdc), kdc.port).into()).collect();
+    let url = url.map_or_else(|| format!("http://{}", spn.host()), str::to_owned);
+    let mut kerberos = toml::toml! { soft_age = "15m" };
+    kerberos.insert("principal".into(), account.to_string().into());
+    kerberos.insert("keytab".into(), keytab.display().to_string().into());
+    if !kdcs.is_empty() {
+        kerberos.insert("kdcs".into(), kdcs.into());
+    }
+    let mut backend = toml::toml! {
+        name = "diagnosis"
+        transport = "http"
+        allow_rc4 = true
+    };
+    backend.insert("url".into(), url.into());
+    backend.insert("spn".into(), spn.to_string().into());
+    let mut whole = toml::toml! {
+        [listener]
+        address = "127.0.0.1:0"
+        certificate = "/nonexistent"
+        key = "/nonexistent"
+        [client_certificates]
+        trust_anchors = ["/nonexistent"]
+        revocation = { policy = "off" }
+        [[mapping]]
+        rule = "upn-with-sid"
+        [[route]]
+        path = "/"
+        backend = "diagnosis"
+    };
+    whole.insert("kerberos".into(), kerberos.into());
+    whole.insert("backend".into(), toml::Value::Array(vec![backend.into()]));
+    parse(&whole.to_string(), Path::new("/"))
 }
 
 /// Line, column and what is wrong with the syntax, without the line itself: it may hold anything.

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, Stage};
 use crate::identity::Principal;
-use crate::kerberos::ChannelBinding;
-use crate::kerberos::NegotiateToken;
 use crate::kerberos::acquisition::{Acquirer, Shared};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::crypto::Etype;
@@ -15,13 +13,12 @@ use crate::kerberos::engine::Mint;
 use crate::kerberos::keytab::Keytab;
 use crate::kerberos::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
-use crate::kerberos::reply::Reply;
 use crate::policy::Target;
 
 /// One stage: its name, how long it took, what was seen or why it failed.
 #[derive(Clone, Debug)]
 pub struct StageReport {
-    /// `keytab`, `tgt`, `s4u2self`, `identity`, `s4u2proxy`, `token`
+    /// `keytab`, `kdc`, `tgt`, `s4u2self`, `identity`, `s4u2proxy`, `token`
     pub stage: &'static str,
     /// Duration of the stage.
     pub took: Duration,
@@ -29,18 +26,18 @@ pub struct StageReport {
     pub outcome: Result<String, Failure>,
 }
 
-/// Every stage that was reached, and the token if all went well.
+/// Every stage that was reached, and what tokens can be minted from if all went well.
 #[derive(Debug)]
 pub struct Diagnosis {
     /// In order; the last one may have failed.
     pub stages: Vec<StageReport>,
-    /// A token for the target and what verifies the answer to it.
-    pub token: Option<(NegotiateToken, Reply)>,
+    /// The ticket for the target.
+    pub mint: Option<Mint>,
 }
 
 /// Walks through the acquisition. Blocks on the KDC: call it from a blocking thread.
 pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Diagnosis {
-    let mut diagnosis = Diagnosis { stages: Vec::new(), token: None };
+    let mut diagnosis = Diagnosis { stages: Vec::new(), mint: None };
     // The failure that ends the walk is in the report already.
     let _ = diagnosis.walk(config, relay, principal, target);
     diagnosis
@@ -51,8 +48,14 @@ impl Diagnosis {
         let keytab = self.stage("keytab", || read_keytab(config))?;
         let shared =
             Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
-        let mut acquirer = Acquirer::new(shared);
-        self.stage("tgt", || acquirer.tgt().map(|()| ((), format!("a ticket-granting ticket for {}", config.principal))))?;
+        let mut acquirer = Acquirer::new(Arc::clone(&shared));
+        let start = Instant::now();
+        let tgt = acquirer.tgt();
+        let took = start.elapsed();
+        self.stage("kdc", || kdcs(&shared.relay, tgt.as_ref().err()))?;
+        let tgt = tgt.map(|()| format!("a ticket-granting ticket for {}", config.principal));
+        self.stages.push(StageReport { stage: "tgt", took, outcome: tgt.clone() });
+        tgt.ok()?;
         let user = self.stage("s4u2self", || {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
         })?;
@@ -75,12 +78,13 @@ impl Diagnosis {
             );
             Ok((ticket, seen))
         })?;
-        let token = self.stage("token", || {
-            let (token, reply) = Mint::native(ticket)?.token_now(target, None::<&ChannelBinding>)?;
-            let seen = format!("{} bytes, {} in the Authorization header", token.len(), 10 + token.len().div_ceil(3) * 4);
-            Ok(((token, reply), seen))
+        let mint = self.stage("token", || {
+            let mint = Mint::native(ticket)?;
+            let (token, _) = mint.token_now(target, None)?;
+            let seen = format!("{} bytes, {} as a header value", token.len(), token.into_header().len());
+            Ok((mint, seen))
         })?;
-        self.token = Some(token);
+        self.mint = Some(mint);
         Some(())
     }
 
@@ -93,6 +97,20 @@ impl Diagnosis {
         self.stages.push(StageReport { stage, took: start.elapsed(), outcome });
         value
     }
+}
+
+/// Which KDCs were asked for our TGT, and how they did. When none answered, the TGT's failure is this stage's.
+fn kdcs(relay: &RelayObserver, failure: Option<&Failure>) -> Result<((), String), Failure> {
+    if let Some(failure) = failure.filter(|failure| failure.cause.stage() == Stage::Kdc) {
+        return Err(failure.clone());
+    }
+    let seen = relay.kdcs().into_iter().map(|numbers| {
+        let answered = numbers.requests.saturating_sub(numbers.failures);
+        let latency = numbers.last_latency.map_or_else(String::new, |took| format!(", last answer in {took:.1?}"));
+        let skew = numbers.skew.map_or_else(String::new, |skew| format!(", clock {skew:+} s from ours"));
+        format!("{} of {}: {answered} of {} requests answered{latency}{skew}", numbers.kdc, numbers.realm, numbers.requests)
+    });
+    Ok(((), seen.collect::<Vec<_>>().join("; ")))
 }
 
 fn read_keytab(config: &KerberosConfig) -> Result<(Keytab, String), Failure> {

@@ -7,6 +7,9 @@ use libgssapi::error::Error;
 /// First of the Kerberos error codes in com_err numbering: code 0 of RFC 4120 section 7.5.9.
 const KRB5_BASE: i32 = -1_765_328_384;
 
+/// What the library says before it says anything.
+const BOILERPLATE: &str = "Unspecified GSS failure.  Minor code may provide more information (";
+
 /// A failed GSS call: routine error, Kerberos or library code, and the library's own words. The words are thread-local in MIT, so
 /// they are fetched at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +54,10 @@ impl GssError {
 
 impl fmt::Display for GssError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The library's texts end in a line about the major code that says nothing; control characters never reach a log.
+        // Control characters never reach a log.
         let text: String = self.text.chars().filter(|c| !c.is_control()).collect();
-        write!(f, "{text}")?;
+        let cause = text.strip_prefix(BOILERPLATE).and_then(|rest| rest.strip_suffix(')')).unwrap_or(&text);
+        write!(f, "{cause}")?;
         match self.kerberos_code() {
             Some(code) => write!(f, " [KRB-ERROR {code}]"),
             None if self.minor != 0 => write!(f, " [{}]", self.minor),
