@@ -18,7 +18,7 @@ use crate::failure::{Cause, Failure};
 use crate::proxy::framing::{Chunks, Framing, check_head, head_length};
 
 const STAND_IN: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-const READ_CHUNK: usize = 4096;
+const READ_CHUNK: usize = 8192;
 
 /// Limits on one request's head.
 #[derive(Clone, Copy, Debug)]

@@ -131,9 +131,10 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Names with an underscore are dropped whole: CGI-like interfaces cannot tell `X_Remote_User` from `X-Remote-User`.
+/// Names of other characters than letters, digits and hyphens are dropped whole: CGI-like interfaces cannot tell `X_Remote_User` or
+/// `X.Remote.User` from `X-Remote-User`.
 fn is_unwanted(name: &str) -> bool {
-    name.contains('_')
+    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         || IDENTITY.contains(&name)
         || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || (name.starts_with("x-") && IDENTITY_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)))
@@ -171,6 +172,8 @@ mod tests {
             "X_Remote_User",
             "Remote_User",
             "REMOTE_USER",
+            "X.Remote.User",
+            "X-Remote~User",
             "X-Client-Cert",
             "X-Client-Cert-Subject",
             "X-SSL-Client-S-DN",

@@ -1,4 +1,4 @@
-//! One request as a list of steps: [`steps`] is the way of a request, top to bottom.
+//! One request as a list of steps: `steps` is the way of a request, top to bottom.
 //!
 //! ```text
 //! guard      the bytes are one well-formed request               framing.rs guard.rs

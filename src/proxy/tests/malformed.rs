@@ -207,3 +207,43 @@ proptest::proptest! {
         proptest::prop_assert_eq!(at, end);
     }
 }
+
+/// What gets past the guard is taken by the HTTP library: no answer is made behind the audit log's back.
+#[tokio::test]
+async fn whatever_bytes_arrive_every_answer_is_ours_and_has_one_event() {
+    let good = b"GET /eas/a?b=c HTTP/1.1\r\nHost: mail.example:443\r\nX-Name: value, \xE4\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
+    let limits = HeadLimits { header_timeout: Duration::from_millis(20), ..LIMITS };
+    let bridge = Bridge::with(backend_at(backend(echo_user).await), limits, FixedTokens::default());
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = |bound: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % bound
+    };
+    let mut ids = Vec::new();
+    for _ in 0..600 {
+        let mut bytes = good.to_vec();
+        for _ in 0..=next(3) {
+            let at = next(bytes.len());
+            match next(4) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes.insert(at, u8::try_from(next(256)).unwrap()),
+                2 => bytes[at] = b"\r\n \t:\0/%.\\?#@,;"[next(15)],
+                _ => bytes[at] = u8::try_from(next(256)).unwrap(),
+            }
+        }
+        let mut device = bridge.device("alice").await;
+        device.send(&bytes).await;
+        // A length that grew makes the bridge wait for a body that does not come.
+        let mut chunk = [0; 4096];
+        if let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_millis(100), device.stream.read(&mut chunk)).await {
+            let answer = String::from_utf8(chunk[..read].to_vec()).unwrap();
+            ids.push(header_of(&answer, "x-kcd-correlation-id").unwrap_or_else(|| panic!("{answer:?} to {bytes:?}")).to_owned());
+        }
+    }
+    let events = bridge.finish().await;
+    let mut audited: Vec<_> = events.iter().map(|event| event["correlation_id"].as_str().unwrap().to_owned()).collect();
+    audited.sort_unstable();
+    audited.dedup();
+    assert_eq!(audited.len(), events.len());
+    assert!(ids.len() > 300 && ids.iter().all(|id| audited.binary_search(id).is_ok()), "{} answers", ids.len());
+}

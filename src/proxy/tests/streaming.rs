@@ -198,3 +198,38 @@ async fn an_answer_that_breaks_off_never_looks_complete_to_the_device() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_end_of_the_upload_reaches_the_device() {
+    let address = raw_backend(|mut stream, _| async move {
+        let _ = raw_head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge").await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let bridge = Bridge::to(address);
+    let mut device = bridge.device("alice").await;
+    device.send("POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\nthe beginning").await;
+    let answer = device.answer().await;
+    assert_eq!((answer.line.as_str(), answer.text()), ("HTTP/1.1 413 Too Large", "large"));
+    // The rest never comes; the connection cannot be used again.
+    assert!(device.is_closed().await);
+    assert_eq!(bridge.finish().await[0]["outcome"], "served");
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_upload_reaches_a_device_that_goes_on_sending() {
+    let bridge = Bridge::to(backend(echo_user).await);
+    bridge.tokens.refused.lock().unwrap().insert("carol".into(), Cause::UserNotDelegable);
+    let device = bridge.device("carol").await;
+    let (mut reading, mut writing) = device.stream.into_split();
+    let sending = tokio::spawn(async move {
+        let _ = writing.write_all(b"POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n").await;
+        let _ = writing.write_all(&vec![0; 4_000_000]).await;
+    });
+    let mut answer = Vec::new();
+    let _ = soon(reading.read_to_end(&mut answer)).await;
+    assert!(answer.starts_with(b"HTTP/1.1 403 Forbidden\r\n"), "{:?}", String::from_utf8_lossy(&answer));
+    soon(sending).await.unwrap();
+    assert_eq!(bridge.finish().await[0]["reason"], "user-not-delegable");
+}
