@@ -10,9 +10,9 @@ use kcd_bridge::kerberos::config::{Engine, KdcAddress, KdcSource, KerberosConfig
 use kcd_bridge::kerberos::delegator::Delegator;
 use kcd_bridge::kerberos::gss::acceptor::Acceptor;
 use kcd_bridge::kerberos::gss::{Impersonator, ReferenceContext};
-use kcd_bridge::kerberos::name::{OwnPrincipal, Spn};
 use kcd_bridge::kerberos::relay::RelayObserver;
 use kcd_bridge::kerberos::{ChannelBinding, IssuedToken, PendingReply, TokenSource, Verdict};
+use kcd_bridge::naming::name::{OwnPrincipal, Spn};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
 use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust, read_certificate_chain};
 use kcd_bridge::x509::Claims;
@@ -32,9 +32,9 @@ pub fn kerberos_config(lab: &Lab, engine: Engine) -> KerberosConfig {
         queue: 64,
         acquire_timeout: Duration::from_secs(5),
         kdc_timeout: Duration::from_secs(2),
-        soft_age: Duration::from_secs(900),
-        max_ride_through: Duration::from_secs(3600),
-        clock_skew: Duration::from_secs(300),
+        soft_age: Duration::from_mins(15),
+        max_ride_through: Duration::from_hours(1),
+        clock_skew: Duration::from_mins(5),
         cache_bytes: 64 << 20,
         denied_groups: vec![512, 516, 518, 519, 521],
         denied_accounts: vec![500],

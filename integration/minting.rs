@@ -12,8 +12,8 @@ use kcd_bridge::kerberos::exported_credential::ExportedCredential;
 use kcd_bridge::kerberos::gss::acceptor::Acceptor;
 use kcd_bridge::kerberos::gss::{Impersonator, ReferenceContext, UserCredential};
 use kcd_bridge::kerberos::inspect::{OpenedToken, open_ap_req};
-use kcd_bridge::kerberos::name::{OwnPrincipal, PrincipalName, name_type};
 use kcd_bridge::kerberos::ticket::{ServiceTicket, TicketParts};
+use kcd_bridge::naming::name::{OwnPrincipal, PrincipalName, name_type};
 use kcd_bridge::policy::{Target, TokenFormat};
 
 use crate::delegation::{negotiate, raw, target};
@@ -93,7 +93,11 @@ fn the_authenticators_of_both_engines_agree_field_by_field_for_every_encryption_
                 assert_eq!(ours.ticket, theirs.ticket, "{what}");
                 assert_eq!(ours.mech_types, theirs.mech_types, "{what}");
                 assert_eq!(ours.mechanism, theirs.mechanism, "{what}");
-                assert_eq!((ours.authenticator_etype, ours.authenticator_kvno), (theirs.authenticator_etype, theirs.authenticator_kvno), "{what}");
+                assert_eq!(
+                    (ours.authenticator_etype, ours.authenticator_kvno),
+                    (theirs.authenticator_etype, theirs.authenticator_kvno),
+                    "{what}"
+                );
                 let (ours, theirs) = (ours.authenticator, theirs.authenticator);
                 assert_eq!(ours.client_realm, theirs.client_realm, "{what}");
                 assert_eq!(ours.client, theirs.client, "{what}");

@@ -3,15 +3,17 @@
 //! One request passes through these rooms, top to bottom; a module may import only from rooms below its own:
 //!
 //! ```text
-//! cli          arguments, exit codes, the only place that prints
+//! cli          arguments, exit codes, the only place that prints; wires the rooms together
 //! config       one TOML file -> every room's own Config
 //! proxy        one request as a list of steps; upstream connections owned by one principal
 //! audit        one event per request and per refused handshake
 //! kerberos     S4U2Self, S4U2Proxy, ticket cache, AP-REQ minting, AP-REP verification, KDC relay
-//! policy       Principal + Route -> Grant
+//! policy       Principal + route -> Grant
 //! identity     Claims -> exactly one Principal, or a reason
 //! x509         what a certificate says; nothing believed yet
 //! tls          listener, trust, revocation: the only maker of ClientCertificate
+//! shutdown     drain, deadline, end
+//! naming       realms, principal names, SPNs, SIDs
 //! failure      every way to fail: stage, cause, remedy
 //! der secret   bytes and secrets
 //! ```
@@ -23,6 +25,7 @@ pub mod der;
 pub mod failure;
 pub mod identity;
 pub mod kerberos;
+pub mod naming;
 pub mod policy;
 pub mod proxy;
 pub mod secret;

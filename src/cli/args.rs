@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{DEFAULT_PATH, kdc_address};
 use crate::kerberos::config::KdcAddress;
-use crate::kerberos::name::{OwnPrincipal, Spn};
+use crate::naming::name::{OwnPrincipal, Spn};
 
 /// Client certificates in, Kerberos constrained delegation out.
 ///

@@ -1,5 +1,6 @@
 //! `kcd-bridge doctor`: one user, one back end, stage by stage, with a verdict and the raw cause of each.
 
+use std::fmt::Write as _;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,9 @@ fn backend(args: &DoctorArgs, config: &Config) -> Result<(BackendConfig, Option<
     }
     let configured = config.backends.iter().position(|backend| backend.target.spn == *spn);
     match configured.and_then(|index| Some((index, config.backends.get(index)?))) {
-        Some((index, backend)) if args.keytab.is_none() => Ok((backend.clone(), Some(path_of(index).unwrap_or_else(|| "/".into())))),
+        Some((index, backend)) if args.keytab.is_none() => {
+            Ok((backend.clone(), Some(path_of(index).unwrap_or_else(|| "/".into()))))
+        }
         Some((_, backend)) => Ok((backend.clone(), None)),
         None => {
             let config = config::for_diagnosis(&config.kerberos.principal, &config.kerberos.keytab, &[], spn, None)
@@ -147,9 +150,9 @@ fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> 
     let file = args.user.certificate.clone().unwrap_or_default();
     let start = Instant::now();
     let mapped = by_certificate(&file, config);
-    let outcome = mapped.as_ref().map(|principal| {
-        format!("{principal}, rule {}, {}", principal.rule().name(), principal.strength().name())
-    });
+    let outcome = mapped
+        .as_ref()
+        .map(|principal| format!("{principal}, rule {}, {}", principal.rule().name(), principal.strength().name()));
     lines.push(StageLine::new("certificate", start.elapsed(), outcome.map_err(Clone::clone)));
     mapped.map_err(|_| file.display().to_string())
 }
@@ -237,13 +240,14 @@ impl Report {
         let mut text = format!("{} to {}\n", self.user, self.spn);
         for line in &self.stages {
             let mark = if line.verdict == "good" { "ok    " } else { "FAILED" };
-            text.push_str(&format!("{mark} {:<12} {:>5} ms  {}\n", line.stage, line.milliseconds, line.seen));
+            let _infallible = writeln!(text, "{mark} {:<12} {:>5} ms  {}", line.stage, line.milliseconds, line.seen);
             if let (Some(reason), Some(remedy)) = (line.reason, line.remedy) {
-                text.push_str(&format!("       reason: {reason}\n       remedy: {remedy}\n"));
+                let _infallible = writeln!(text, "       reason: {reason}\n       remedy: {remedy}");
             }
         }
         let verdict = if self.good { "good: every stage passed" } else { "not good: the last stage shown failed" };
-        text.push_str(&format!("{verdict}\n"));
+        text.push_str(verdict);
+        text.push('\n');
         text
     }
 }

@@ -27,7 +27,7 @@ use toml::de::DeTable;
 use crate::audit::AuditConfig;
 use crate::identity::RuleConfig;
 use crate::kerberos::config::{KdcAddress, KerberosConfig};
-use crate::kerberos::name::{OwnPrincipal, Spn};
+use crate::naming::name::{OwnPrincipal, Spn};
 use crate::proxy::{BackendConfig, RouteConfig};
 use crate::tls::{ClientTrustConfig, ListenerConfig};
 use section::{Reader, line_at};
@@ -125,7 +125,13 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Problems> {
 
 /// What a configuration with one account and one back end would say, everything else at its default: for a diagnosis that was given
 /// no configuration. Its listener and trust are placeholders and must not be used.
-pub fn for_diagnosis(account: &OwnPrincipal, keytab: &Path, kdcs: &[KdcAddress], spn: &Spn, url: Option<&str>) -> Result<Config, Problems> {
+pub fn for_diagnosis(
+    account: &OwnPrincipal,
+    keytab: &Path,
+    kdcs: &[KdcAddress],
+    spn: &Spn,
+    url: Option<&str>,
+) -> Result<Config, Problems> {
     let host = |kdc: &KdcAddress| if kdc.host.contains(':') { format!("[{}]", kdc.host) } else { kdc.host.clone() };
     let kdcs: Vec<toml::Value> = kdcs.iter().map(|kdc| format!("{}:{}", host(kdc), kdc.port).into()).collect();
     let url = url.map_or_else(|| format!("http://{}", spn.host()), str::to_owned);

@@ -9,8 +9,8 @@ use http::Uri;
 use crate::config::problem::{Complaint, quote};
 use crate::identity::RequestedName;
 use crate::kerberos::config::KdcAddress;
-use crate::kerberos::name::{NameError, OwnPrincipal, Realm, Spn};
-use crate::kerberos::sid::Sid;
+use crate::naming::name::{NameError, OwnPrincipal, Realm, Spn};
+use crate::naming::sid::Sid;
 use crate::proxy::Authority;
 
 type Parsed<T> = Result<T, Complaint>;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::failure::{Cause, Failure};
 use crate::identity::{ExpectedSid, Principal, RequestedName, RuleConfig, RuleKind, StaticEntry, Strength, WeakIssuer};
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 use crate::tls::{ClientCertificate, KeyFingerprint, LoadError, issuing_key};
 use crate::x509::{Claims, Upn};
 

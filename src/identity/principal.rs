@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::kerberos::name::Realm;
-use crate::kerberos::sid::Sid;
+use crate::naming::name::Realm;
+use crate::naming::sid::Sid;
 
 /// One account, as a mapping rule found it. Only `identity` makes these; holding one means that a verified certificate was mapped.
 /// What the rule expects is proved against the PAC before the first ticket is used.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::failure::{Cause, Failure};
 use crate::kerberos::pac::Pac;
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 
 /// USER_ACCOUNT codes (MS-SAMR 2.2.1.12) of accounts that are no people, and what they are.
 const KINDS: [(u32, &str); 3] = [

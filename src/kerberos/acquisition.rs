@@ -14,15 +14,15 @@ use crate::kerberos::evidence::EvidenceTicket;
 use crate::kerberos::exported_credential::ExportedCredential;
 use crate::kerberos::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::keytab::Keytab;
-use crate::kerberos::name::{PrincipalName, Spn, name_type};
 use crate::kerberos::pins::SidPins;
 use crate::kerberos::relay::{Outcome, RelayObserver, Sought, Whom};
-use crate::kerberos::sid::Sid;
 use crate::kerberos::ticket::ServiceTicket;
+use crate::naming::name::{PrincipalName, Spn, name_type};
+use crate::naming::sid::Sid;
 use crate::policy::Target;
 
 /// Our TGT is looked after this often; the library renews it from the keytab when half its life is over.
-const TGT_CHECK: Duration = Duration::from_secs(300);
+const TGT_CHECK: Duration = Duration::from_mins(5);
 
 /// What an acquisition yields: the service ticket, proved to be this principal's.
 pub(super) struct Acquired {
@@ -107,16 +107,15 @@ impl Acquirer {
     fn refresh_impersonator(&mut self) -> Result<&Impersonator, Failure> {
         let config = &self.shared.config;
         let fresh = self.impersonator.take().filter(|(_, since)| since.elapsed() < TGT_CHECK);
-        let kept = match fresh {
-            Some(kept) => kept,
-            None => {
-                let since = Instant::now();
-                let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache).map_err(|error| {
-                    let sought = Whom::OurAccount(config.principal.name());
-                    self.shared.explain(Stage::Tgt, &error, sought, None, since)
-                })?;
-                (acquired, Instant::now())
-            }
+        let kept = if let Some(kept) = fresh {
+            kept
+        } else {
+            let since = Instant::now();
+            let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache).map_err(|error| {
+                let sought = Whom::OurAccount(config.principal.name());
+                self.shared.explain(Stage::Tgt, &error, sought, None, since)
+            })?;
+            (acquired, Instant::now())
         };
         Ok(&self.impersonator.insert(kept).0)
     }
@@ -135,7 +134,7 @@ impl Acquirer {
         result.map_err(|error| {
             let (name, realm) = principal_name(principal.name());
             let failure = self.shared.explain(Stage::S4u2Self, &error, Whom::User(&name, realm), None, since);
-            with_subject(failure, principal)
+            with_subject(&failure, principal)
         })
     }
 
@@ -154,7 +153,8 @@ impl Acquirer {
         {
             return Err(Failure::new(Cause::IdentityFallback, format!("asked for {principal}, got ourselves")));
         }
-        judge_account(pac, &config.denied_groups, &config.denied_accounts).map_err(|failure| with_subject(failure, principal))?;
+        judge_account(pac, &config.denied_groups, &config.denied_accounts)
+            .map_err(|failure| with_subject(&failure, principal))?;
         self.shared.pins.judge(principal, pac.sid())?;
         Ok(pac.sid().clone())
     }
@@ -220,7 +220,7 @@ fn principal_name(name: &RequestedName) -> (PrincipalName, Option<&str>) {
     }
 }
 
-fn with_subject(failure: Failure, principal: &Principal) -> Failure {
+fn with_subject(failure: &Failure, principal: &Principal) -> Failure {
     Failure::new(failure.cause, format!("{principal}: {}", failure.detail))
 }
 

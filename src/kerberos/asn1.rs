@@ -1,7 +1,7 @@
 //! The types that Kerberos messages share, as DER (RFC 4120 section 5.2): names, realms, keys, encrypted data.
 
 use crate::der::{self, DerError, Reader, tag};
-use crate::kerberos::name::PrincipalName;
+use crate::naming::name::PrincipalName;
 
 /// More components than any name has; a bound for what a peer's name may allocate.
 const MAX_COMPONENTS: usize = 32;
@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kerberos::name::name_type;
+    use crate::naming::name::name_type;
 
     #[test]
     fn an_enterprise_name_stays_one_component() {

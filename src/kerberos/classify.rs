@@ -53,11 +53,12 @@ fn cause(stage: Stage, error: &GssError) -> Cause {
         (Stage::Tgt, Some(code::CLIENT_REVOKED)) => Cause::OwnAccountRevoked,
         (Stage::Tgt, Some(code::PREAUTH_FAILED | code::KEY_EXPIRED)) => Cause::OwnKeyRefused,
         (Stage::S4u2Self, Some(code::CLIENT_UNKNOWN)) => Cause::UserUnknown,
-        (Stage::S4u2Self, Some(code::CLIENT_REVOKED | code::POLICY)) => Cause::UserRevoked,
+        (Stage::S4u2Self, Some(code::CLIENT_REVOKED | code::POLICY)) | (Stage::S4u2Proxy, Some(code::CLIENT_REVOKED)) => {
+            Cause::UserRevoked
+        }
         (Stage::S4u2Self, Some(code::BADOPTION | code::SERVER_UNKNOWN)) => Cause::S4u2SelfRefused,
         (Stage::S4u2Proxy, Some(code::BADOPTION | code::POLICY)) => Cause::DelegationRefused,
         (Stage::S4u2Proxy, Some(code::SERVER_UNKNOWN)) => Cause::SpnUnknown,
-        (Stage::S4u2Proxy, Some(code::CLIENT_REVOKED)) => Cause::UserRevoked,
         (_, Some(code::ETYPE_NOSUPP)) => Cause::EtypeNotSupported,
         (_, Some(_)) => Cause::KdcOther,
         (_, None) => match error.minor() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::kerberos::name::{OwnPrincipal, Realm};
+use crate::naming::name::{OwnPrincipal, Realm};
 
 /// `[kerberos]`, and the runtime directory it writes its private krb5.conf to.
 #[derive(Clone, Debug, PartialEq, Eq)]

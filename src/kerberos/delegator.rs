@@ -14,12 +14,12 @@ use crate::kerberos::acquisition::{Acquired, Shared};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::engine::Mint;
 use crate::kerberos::keytab::Keytab;
-use crate::kerberos::name::Spn;
 use crate::kerberos::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::worker::Workers;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TokenSource};
+use crate::naming::name::Spn;
 use crate::policy::{Grant, Target};
 
 /// While no KDC answers, one request in this time tries again; the others ride on the old ticket at once.

@@ -7,17 +7,17 @@ use tokio::task::spawn_blocking;
 use crate::failure::{Cause, Failure};
 use crate::kerberos::gss::{GssError, ReferenceContext, UserCredential};
 use crate::kerberos::mint::{MintOptions, MintableTicket};
-use crate::kerberos::name::Spn;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::ticket::ServiceTicket;
 use crate::kerberos::{ChannelBinding, NegotiateToken, spnego};
+use crate::naming::name::Spn;
 use crate::policy::{Target, TokenFormat};
 
 /// What tokens are minted from. Kept in the cache; never leaves `kerberos`.
 #[derive(Debug)]
 pub enum Mint {
     /// The ticket and its derived keys.
-    Native(MintableTicket),
+    Native(Box<MintableTicket>),
     /// The library's credential, with the ticket in it.
     Reference(UserCredential),
 }
@@ -25,7 +25,7 @@ pub enum Mint {
 impl Mint {
     /// Our own engine.
     pub fn native(ticket: ServiceTicket) -> Result<Self, Failure> {
-        MintableTicket::new(ticket).map(Self::Native)
+        MintableTicket::new(ticket).map(Box::new).map(Self::Native)
     }
 
     /// A fresh token and what verifies the answer to it. Our engine does not block; the library's call goes to a blocking thread.

@@ -13,9 +13,9 @@ use crate::failure::{Cause, Failure};
 use crate::kerberos::asn1::{self, EncryptedData};
 use crate::kerberos::crypto::{Key, usage};
 use crate::kerberos::keytab::Keytab;
-use crate::kerberos::name::{OwnPrincipal, PrincipalName, name_type};
 use crate::kerberos::pac::{Pac, PacError};
 use crate::kerberos::ticket::TicketParts;
+use crate::naming::name::{OwnPrincipal, PrincipalName, name_type};
 
 /// Ticket flags (RFC 4120 section 5.3, RFC 8062 section 3), bit 0 on top.
 pub mod ticket_flag {

@@ -21,8 +21,8 @@ use crate::der::DerError;
 use crate::failure::{Cause, Failure};
 use crate::kerberos::crypto::{Etype, Key};
 use crate::kerberos::evidence::{EvidenceTicket, is_anonymous, ticket_flag};
-use crate::kerberos::name::{OwnPrincipal, Spn};
 use crate::kerberos::ticket::{ServiceTicket, TicketParts};
+use crate::naming::name::{OwnPrincipal, Spn};
 use crate::secret::SecretBytes;
 pub use principal::RealmedName;
 

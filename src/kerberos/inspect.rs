@@ -8,8 +8,8 @@ use crate::kerberos::asn1::{self, EncryptedData};
 use crate::kerberos::authenticator_clock::AuthenticatorTime;
 use crate::kerberos::crypto::{CryptoError, Key, usage};
 use crate::kerberos::framing;
-use crate::kerberos::name::PrincipalName;
 use crate::kerberos::ticket::TicketParts;
+use crate::naming::name::PrincipalName;
 
 /// Why a token cannot be inspected.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::kerberos::crypto::{Etype, Key};
-use crate::kerberos::name::{OwnPrincipal, PrincipalName};
+use crate::naming::name::{OwnPrincipal, PrincipalName};
 use crate::secret::SecretBytes;
 
 /// A keytab holds a handful of keys of under 200 bytes each; a larger file is something else.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::kerberos::config::KerberosConfig;
-use crate::kerberos::name::Realm;
+use crate::naming::name::Realm;
 
 /// Strongest first among those that every Windows KDC knows; RFC 8009 for newer ones.
 const ENCTYPES: &str = "aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96 aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128";
@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::kerberos::config::{Engine, KdcSource};
-    use crate::kerberos::name::OwnPrincipal;
+    use crate::naming::name::OwnPrincipal;
 
     fn config() -> KerberosConfig {
         let realm = |name| (Realm::parse(name).unwrap(), KdcSource::Dns);

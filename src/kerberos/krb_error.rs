@@ -4,7 +4,7 @@
 
 use crate::der::{self, DerError, Reader, tag};
 use crate::kerberos::asn1;
-use crate::kerberos::name::PrincipalName;
+use crate::naming::name::PrincipalName;
 
 /// Protocol version and message type.
 const PVNO: i64 = 5;

@@ -7,9 +7,11 @@
 #![deny(unsafe_code)]
 
 pub mod account_rules;
+mod acquisition;
 pub mod ap_rep;
 pub mod asn1;
 pub mod authenticator_clock;
+mod challenge;
 pub mod classify;
 pub mod config;
 pub mod crypto;
@@ -25,16 +27,12 @@ pub mod keytab;
 pub mod krb5_conf;
 pub mod krb_error;
 pub mod mint;
-pub mod name;
 pub mod pac;
+mod pins;
 pub mod relay;
 pub mod reply;
-pub mod sid;
 pub mod spnego;
 pub mod ticket;
-mod acquisition;
-mod challenge;
-mod pins;
 mod worker;
 #[doc(hidden)]
 use std::fmt;
@@ -44,6 +42,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use crate::failure::Failure;
+use crate::naming::sid::Sid;
 use crate::policy::Grant;
 use crate::secret::SecretBytes;
 
@@ -160,7 +159,7 @@ pub struct TicketFacts {
     /// Client name and realm as the KDC wrote them.
     pub client: String,
     /// SID from the evidence ticket's PAC.
-    pub sid: Option<sid::Sid>,
+    pub sid: Option<Sid>,
     /// Service principal name.
     pub spn: String,
     /// Encryption type of the ticket.

@@ -13,7 +13,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::kerberos::crypto::{CryptoError, Etype, Key, usage};
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 use cursor::Cursor;
 use logon_info::LogonInfo;
 

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::failure::{Cause, Failure};
 use crate::identity::{ExpectedSid, Principal, RequestedName, RuleKind};
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 
 /// SIDs seen first for principals whose mapping names none; the same ever after in this process.
 #[derive(Debug, Default)]

@@ -33,7 +33,9 @@ pub fn wrap(format: TokenFormat, kerberos: Vec<u8>) -> Vec<u8> {
     let element = |tag: u8, parts: &[&[u8]]| {
         let mut out = Vec::new();
         der::write_header(&mut out, tag, parts.iter().map(|part| part.len()).sum());
-        parts.iter().for_each(|part| out.extend_from_slice(part));
+        for part in parts {
+            out.extend_from_slice(part);
+        }
         out
     };
     let mech_token = element(tag::context(2), &[&element(tag::OCTET_STRING, &[&kerberos])]);

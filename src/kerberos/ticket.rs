@@ -5,7 +5,7 @@ use std::fmt;
 use crate::der::{self, DerError, Reader, tag};
 use crate::kerberos::asn1::{self, EncryptedData};
 use crate::kerberos::crypto::Key;
-use crate::kerberos::name::PrincipalName;
+use crate::naming::name::PrincipalName;
 
 /// A ticket to the back end on a user's behalf. Names are the KDC's own, component by component.
 #[derive(Clone)]
@@ -82,7 +82,7 @@ impl<'a> TicketParts<'a> {
 pub(crate) mod tests {
     use super::*;
     use crate::kerberos::crypto::Etype;
-    use crate::kerberos::name::name_type;
+    use crate::naming::name::name_type;
     use crate::secret::SecretBytes;
 
     /// A Ticket around an opaque encrypted part of this length.

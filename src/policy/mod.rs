@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::identity::Principal;
-use crate::kerberos::name::Spn;
+use crate::naming::name::Spn;
 pub use crate::tls::Fingerprint;
 
 /// What of a back end matters to authentication.

@@ -10,7 +10,7 @@ mod sid_extension;
 mod upn;
 
 use crate::failure::{Cause, Failure};
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 use crate::tls::{Certificate, ClientCertificate, Fingerprint};
 
 pub use upn::Upn;

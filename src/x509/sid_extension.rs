@@ -2,7 +2,7 @@
 
 use crate::der::{self, DerError, Reader, tag};
 use crate::failure::Failure;
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 use crate::x509::malformed;
 
 /// szOID_NTDS_OBJECTSID 1.3.6.1.4.1.311.25.2.1

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kcd_bridge::failure::{Cause, Failure};
 use kcd_bridge::identity::{ExpectedSid, Mapper, Principal, RequestedName, RuleConfig, StaticEntry, Strength, WeakIssuer};
-use kcd_bridge::kerberos::sid::Sid;
+use kcd_bridge::naming::sid::Sid;
 use kcd_bridge::tls::ClientCertificate;
 use kcd_bridge::x509::Claims;
 use rcgen::CertificateParams;

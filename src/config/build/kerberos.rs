@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::section::Section;
 use crate::config::value;
 use crate::kerberos::config::{Engine, KdcSource, KerberosConfig};
-use crate::kerberos::name::{OwnPrincipal, Realm};
+use crate::naming::name::{OwnPrincipal, Realm};
 
 pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) -> Option<KerberosConfig> {
     let principal = section.text("principal", value::own_principal);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::der::{tag, write};
-use crate::kerberos::name::Realm;
+use crate::naming::name::Realm;
 use crate::tls::test_certificate;
 
 const OWN: &str = "S-1-5-21-1-2-3-1104";

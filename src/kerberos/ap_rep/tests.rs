@@ -167,7 +167,8 @@ fn anything_but_an_ap_rep_token_is_malformed() {
     let good = acceptor.ap_rep();
     let trailing = [&good[..], &[0]].concat();
     let foreign = nested(&[framing::FRAME], &[framing::SPNEGO_MECHANISM, &framing::AP_REP, b"x"].concat());
-    for token in [b"".to_vec(), trailing, foreign, framed(framing::AP_REQ, b"x"), framed(framing::AP_REP, b"x"), error_token(41)] {
+    for token in [b"".to_vec(), trailing, foreign, framed(framing::AP_REQ, b"x"), framed(framing::AP_REP, b"x"), error_token(41)]
+    {
         let (_, expectation) = exchange(Etype::Aes256Sha1);
         assert_eq!(cause(expectation.verify(&token)), Cause::NegotiationInvalid, "{token:02x?}");
     }

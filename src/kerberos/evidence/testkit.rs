@@ -7,8 +7,8 @@ use crate::kerberos::asn1;
 use crate::kerberos::crypto::{Etype, Key, usage};
 use crate::kerberos::keytab::Keytab;
 use crate::kerberos::keytab::testkit::{Record, keytab};
-use crate::kerberos::name::{PrincipalName, name_type};
 use crate::kerberos::pac::testkit::{self, AUTHTIME, Account};
+use crate::naming::name::{PrincipalName, name_type};
 
 /// A ticket to `svc-bridge@CORP.EXAMPLE` and what it is made of.
 #[derive(Clone, Debug)]

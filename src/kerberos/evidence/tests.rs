@@ -170,7 +170,7 @@ fn a_real_pac_is_read_to_its_end() {
     let pac = ticket.require_pac().unwrap();
     assert_eq!((pac.account(), pac.domain(), pac.upn()), ("alice", "CORP", Some("alice@corp.example")));
     assert_eq!((pac.user_account_control(), pac.primary_group(), pac.groups()), (0x210, 513, &[513, 1131, 1133][..]));
-    let texts = |sids: &[crate::kerberos::sid::Sid]| sids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let texts = |sids: &[crate::naming::sid::Sid]| sids.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(texts(pac.extra_sids()), ["S-1-18-2", "S-1-5-21-0-0-0-497"]);
     assert_eq!(texts(pac.resource_groups()), ["S-1-5-21-1104284299-2107321043-69788292-1132"]);
 }

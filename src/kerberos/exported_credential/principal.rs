@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::kerberos::name::{OwnPrincipal, PrincipalName};
+use crate::naming::name::{OwnPrincipal, PrincipalName};
 
 /// A name in its realm. The realm is empty where MIT leaves its choice to the KDC.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,8 +7,8 @@ use super::*;
 use crate::kerberos::crypto::Etype;
 use crate::kerberos::evidence::testkit::{Sealed, our_keytab};
 use crate::kerberos::keytab::Keytab;
-use crate::kerberos::name::name_type;
 use crate::kerberos::pac::testkit::AUTHTIME;
+use crate::naming::name::name_type;
 
 const ALICE: &str = "alice\\@corp.example@CORP.EXAMPLE";
 const OURS: &str = "svc-bridge@CORP.EXAMPLE";
@@ -33,7 +33,7 @@ fn evidence_der() -> Vec<u8> {
 
 fn service_der() -> Vec<u8> {
     let components = SPN.split('/').map(Into::into).collect();
-    let server = crate::kerberos::name::PrincipalName { name_type: name_type::SRV_INST, components };
+    let server = crate::naming::name::PrincipalName { name_type: name_type::SRV_INST, components };
     crate::kerberos::ticket::tests::ticket_der(&server, "CORP.EXAMPLE", 18, 100)
 }
 

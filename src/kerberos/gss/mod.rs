@@ -16,7 +16,7 @@ use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_KRB5_PRINCIPAL};
 use zeroize::Zeroizing;
 
 use crate::identity::RequestedName;
-use crate::kerberos::name::{OwnPrincipal, Spn};
+use crate::naming::name::{OwnPrincipal, Spn};
 
 pub use error::GssError;
 pub use ffi::set_environment;

@@ -8,8 +8,8 @@ use super::*;
 use crate::kerberos::crypto::Etype;
 use crate::kerberos::crypto::tests::ETYPES;
 use crate::kerberos::inspect::{OpenedToken, open_ap_req};
-use crate::kerberos::name::{PrincipalName, name_type};
 use crate::kerberos::ticket::tests::service_ticket;
+use crate::naming::name::{PrincipalName, name_type};
 
 const FORMATS: [TokenFormat; 3] = [TokenFormat::Spnego, TokenFormat::SpnegoMicrosoft, TokenFormat::Kerberos];
 /// Python's hashlib over the same bytes.

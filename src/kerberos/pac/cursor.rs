@@ -1,7 +1,7 @@
 //! Little-endian reading that cannot leave its bytes.
 
 use super::PacError;
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 
 /// A position in a buffer; alignment counts from the buffer's start.
 pub(super) struct Cursor<'a> {

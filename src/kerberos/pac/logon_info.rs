@@ -5,7 +5,7 @@
 
 use super::PacError;
 use super::cursor::Cursor;
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 
 /// What is read of KERB_VALIDATION_INFO.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Makes PACs for tests: an NDR writer of its own, and signatures.
 
 use crate::kerberos::crypto::{Etype, Key, usage};
-use crate::kerberos::sid::Sid;
+use crate::naming::sid::Sid;
 use crate::secret::SecretBytes;
 
 use super::{FILETIME_EPOCH, Pac, buffer_type};

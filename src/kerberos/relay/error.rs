@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::der::{self, tag};
 use crate::kerberos::asn1;
 use crate::kerberos::krb_error::KrbError;
-use crate::kerberos::name::PrincipalName;
 use crate::kerberos::relay::request::KdcRequest;
+use crate::naming::name::PrincipalName;
 
 /// KDC_ERR_PREAUTH_REQUIRED: the usual first answer to an AS-REQ.
 pub(super) const PREAUTH_REQUIRED: i32 = 25;

@@ -12,7 +12,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 
 use crate::kerberos::config::{KdcAddress, KdcSource};
-use crate::kerberos::name::Realm;
+use crate::naming::name::Realm;
 
 /// A realm has no more KDCs than this for us, whatever DNS says.
 const MAX_KDCS: usize = 32;

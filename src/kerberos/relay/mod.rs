@@ -37,7 +37,7 @@ use tokio::time::timeout;
 
 use crate::failure::Cause;
 use crate::kerberos::config::{KdcSource, KerberosConfig};
-use crate::kerberos::name::Realm;
+use crate::naming::name::Realm;
 use error::{PREAUTH_REQUIRED, WRONG_REALM};
 use locate::Locator;
 use request::KdcRequest;

@@ -21,11 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kerberos::krb_error;
-use crate::kerberos::name::{PrincipalName, Spn};
 use crate::kerberos::relay::error::GENERIC;
 use crate::kerberos::relay::locate::Kdc;
 use crate::kerberos::relay::request::{Exchange, KdcRequest, Subject, TicketDigest};
 use crate::kerberos::relay::transport::AttemptError;
+use crate::naming::name::{PrincipalName, Spn};
 
 /// A clock difference worth a word, in seconds.
 const NOTABLE_SKEW: u64 = 30;

@@ -9,7 +9,7 @@ use crate::der::{self, tag};
 use crate::kerberos::asn1::{write_explicit, write_explicit_integer, write_principal_name};
 use crate::kerberos::config::KdcAddress;
 use crate::kerberos::krb_error::KrbError;
-use crate::kerberos::name::{PrincipalName, Spn, name_type};
+use crate::naming::name::{PrincipalName, Spn, name_type};
 
 /// A KDC's error, with Windows' status inside if there is one.
 fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {

@@ -28,8 +28,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::audit::AuditWriter;
 use crate::identity::{ExpectedSid, Principal};
-use crate::kerberos::name::Spn;
 use crate::kerberos::{ChannelBinding, IssuedToken, NegotiateToken, PendingReply, TicketFacts, Verdict};
+use crate::naming::name::Spn;
 use crate::policy::{Fingerprint, Target, TokenFormat};
 use crate::shutdown::ShutdownTrigger;
 

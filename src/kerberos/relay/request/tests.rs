@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kerberos::asn1::{write_explicit, write_explicit_integer, write_principal_name};
-use crate::kerberos::name::name_type;
+use crate::naming::name::name_type;
 
 pub(in crate::kerberos::relay) fn principal(name_type: i32, components: &[&str]) -> PrincipalName {
     PrincipalName { name_type, components: components.iter().map(|text| Box::from(*text)).collect() }
