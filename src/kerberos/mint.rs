@@ -29,13 +29,13 @@ const AP_REQ_HEAD: &[u8] = &[0xA0, 3, 2, 1, 5, 0xA1, 3, 2, 1, 14, 0xA2, 7, 3, 5,
 /// Flags of the checksum 0x8003: MUTUAL, REPLAY, SEQUENCE, INTEG. Never DELEG (0x1).
 const GSS_FLAGS: u32 = 0x02 | 0x04 | 0x08 | 0x20;
 
-/// cksum [3]: type 0x8003, 24 bytes that begin with the length of Bnd (RFC 4121 section 4.1.1).
+/// cksum `[3]`: type 0x8003, 24 bytes that begin with the length of Bnd (RFC 4121 section 4.1.1).
 const CHECKSUM_HEAD: &[u8] = &[0xA3, 37, 0x30, 35, 0xA0, 5, 2, 3, 0, 0x80, 3, 0xA1, 26, 4, 24, 16, 0, 0, 0];
 
 /// Bytes of Bnd and of the flags, which follow.
 const CHECKSUM_TAIL: usize = 16 + 4;
 
-/// ctime [5] as far as the digits.
+/// ctime `[5]` as far as the digits.
 const CTIME_HEAD: &[u8] = &[0xA5, 17, 0x18, 15];
 
 /// Digits of a KerberosTime and their Z.
@@ -49,7 +49,7 @@ const AD_CLIENT_TARGET: i32 = 144;
 /// KERB_AP_OPTIONS_CBT: the client knows about channel bindings.
 const AP_OPTIONS_CBT: [u8; 4] = [0x00, 0x40, 0x00, 0x00];
 
-/// authorization-data [8]: AD-IF-RELEVANT holding AD_AP_OPTIONS with KERB_AP_OPTIONS_CBT.
+/// authorization-data `[8]`: AD-IF-RELEVANT holding AD_AP_OPTIONS with KERB_AP_OPTIONS_CBT.
 const BINDING_ANNOUNCED: &[u8] = &[
     0xA8, 31, 0x30, 29, 0x30, 27, 0xA0, 3, 2, 1, 1, 0xA1, 20, 4, 18, 0x30, 16, 0x30, 14, 0xA0, 4, 2, 2, 0, 143, 0xA1, 6, 4, 4, 0,
     0x40, 0, 0,
@@ -348,7 +348,7 @@ fn binding_digest(binding: &ChannelBinding) -> [u8; 16] {
     crypto::md5(&[&[0; 16], &length.to_le_bytes(), &data])
 }
 
-/// authorization-data [8]: one AD-IF-RELEVANT with these entries (RFC 4120 section 5.2.6.1).
+/// authorization-data `[8]`: one AD-IF-RELEVANT with these entries (RFC 4120 section 5.2.6.1).
 fn authorization_data(entries: &[(i32, &[u8])]) -> Vec<u8> {
     let entry = |kind: i32, data: &[u8]| {
         let mut fields = Vec::new();
