@@ -3,6 +3,7 @@
 
     audit.py FILE show                      every event on one readable line
     audit.py FILE find FIELD=VALUE…         wait for an event with these values and print it
+    audit.py FILE why FIELD=VALUE…          the same, but print its stage, reason and detail
 
 In `find`, `principal` matches when it is the account before the first `@`, the value * when the
 field says anything at all, other values exactly. Several events may match, the last one is printed.
@@ -44,6 +45,11 @@ def one_line(event):
     return "  ".join(f"{field}={event[field]}" for field in SHOWN if event.get(field) is not None)
 
 
+def reason(event):
+    said = f"refused at stage {event.get('stage')}: {event.get('reason')}"
+    return f"{said}\n{event['detail']}" if event.get("detail") else said
+
+
 def main():
     path, action, *rest = sys.argv[1:]
     if action == "show":
@@ -55,7 +61,7 @@ def main():
     while True:
         found = [event for event in events(path) if matches(event, wanted)]
         if found:
-            print(one_line(found[-1]))
+            print(reason(found[-1]) if action == "why" else one_line(found[-1]))
             return 0
         if time.monotonic() > until:
             return 1

@@ -69,7 +69,7 @@ start_bridge() {
     ' serve "$binary" "$WORK" </dev/null >/dev/null 2>&1 &
     bridge=$!
     local deadline=$((SECONDS + START_DEADLINE))
-    until port_open; do
+    until inside grep -qs listening "$WORK/bridge.log"; do
         running && [ $SECONDS -lt $deadline ] || return 1
         sleep 0.1
     done

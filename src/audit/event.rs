@@ -30,7 +30,7 @@ pub struct Event {
     /// How much the mapping proves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<&'static str>,
-    /// The account: as the KDC wrote it once a ticket is known, as mapped before.
+    /// The account the certificate was mapped to, by the name the KDC was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
     /// The account's SID from the evidence ticket's PAC.
@@ -133,6 +133,8 @@ pub struct Certificate {
 /// The service ticket, without its secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ticket {
+    /// Client name and realm as the KDC wrote them.
+    pub client: String,
     /// Encryption type of the ticket.
     pub etype: String,
     /// Encryption type of the session key.
@@ -179,13 +181,11 @@ impl Event {
 
     /// Notes the ticket behind a token.
     pub fn note_ticket(&mut self, facts: &TicketFacts) {
-        if !facts.client.is_empty() {
-            self.principal = Some(facts.client.clone());
-        }
         self.sid = facts.sid.as_ref().map(ToString::to_string).or_else(|| self.sid.take());
         self.cache_hit = Some(facts.cache_hit);
         self.stages.extend(facts.stages.iter().map(|(name, took)| StageTime::new(name, *took)));
         self.ticket = Some(Ticket {
+            client: facts.client.clone(),
             etype: etype_name(facts.ticket_etype),
             session_etype: etype_name(facts.session_etype),
             flags: flag_names(facts.flags),

@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use rustls_pki_types::UnixTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +20,7 @@ use crate::failure::Failure;
 use crate::identity::Mapper;
 use crate::kerberos::delegator::Delegator;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
-use crate::proxy::{self, Caller, HeadLimits, Proxy, Refusal, ServerLimits};
+use crate::proxy::{self, Caller, HeadLimits, Proxy, Refusal, ServerLimits, Standing};
 use crate::shutdown::ShutdownTrigger;
 use crate::tls::{self, ClientCertificate, HandshakeRefused, Trust};
 use crate::x509::Claims;
@@ -89,7 +90,7 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
         max_handshakes: 256,
         handshake_timeout: listener.handshake_timeout,
     };
-    let devices = Arc::new(Devices { acceptor, mapper });
+    let devices = Arc::new(Devices { acceptor: Arc::new(acceptor), mapper });
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");
     let accepting = tokio::spawn(proxy::serve(socket, devices, Arc::new(proxy), server_limits, shutdown.listen()));
@@ -137,7 +138,7 @@ fn with_remedy(failure: &Failure) -> String {
 
 /// From a TCP connection to a caller: TLS, admission, claims, mapping. Once per connection.
 struct Devices {
-    acceptor: tls::Acceptor,
+    acceptor: Arc<tls::Acceptor>,
     mapper: Mapper,
 }
 
@@ -147,20 +148,24 @@ impl proxy::Acceptor for Devices {
     async fn accept(&self, tcp: TcpStream, _peer: SocketAddr) -> Result<(Self::Io, Caller), Refusal> {
         let (stream, certificate) = self.acceptor.accept(tcp).await.map_err(refusal)?;
         let mapping = Claims::read(&certificate).and_then(|claims| self.mapper.resolve(&certificate, &claims)).map(Arc::new);
-        Ok((stream, Caller { certificate: facts(certificate.facts(), Some(&certificate)), mapping }))
+        let facts = certificate.facts().clone();
+        let standing = Arc::new(Admitted { acceptor: Arc::clone(&self.acceptor), certificate });
+        Ok((stream, Caller { certificate: facts, standing, mapping }))
+    }
+}
+
+/// A certificate that was let in, judged again by today's trust.
+struct Admitted {
+    acceptor: Arc<tls::Acceptor>,
+    certificate: ClientCertificate,
+}
+
+impl Standing for Admitted {
+    fn still_admitted(&self) -> Result<(), Failure> {
+        self.acceptor.trust().still_admits(&self.certificate, UnixTime::now())
     }
 }
 
 fn refusal(refused: HandshakeRefused) -> Refusal {
-    Refusal { failure: refused.failure, certificate: refused.certificate.map(|seen| Box::new(facts(&seen, None))) }
-}
-
-fn facts(seen: &tls::CertificateFacts, verified: Option<&ClientCertificate>) -> proxy::CertificateFacts {
-    let not_after = verified.map(|certificate| Duration::from_secs(certificate.not_after().as_secs()));
-    proxy::CertificateFacts {
-        fingerprint: seen.fingerprint,
-        issuer: seen.issuer.clone(),
-        serial: seen.serial.clone(),
-        not_after: not_after.map_or(SystemTime::UNIX_EPOCH, |end| SystemTime::UNIX_EPOCH + end),
-    }
+    Refusal { failure: refused.failure, certificate: refused.certificate }
 }

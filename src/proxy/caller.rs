@@ -1,40 +1,39 @@
-//! Who is at the other end of a device's connection: what the rooms above found out, once per connection.
+//! Who is at the other end of a device's connection: what the rooms below found out, once per connection.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use crate::failure::{Cause, Failure};
+use crate::failure::Failure;
 use crate::identity::Principal;
-use crate::policy::Fingerprint;
+use crate::tls::CertificateFacts;
 
 /// The device's side of one connection, after its certificate was verified and mapped.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller {
     /// For the audit event, and for the grant.
     pub certificate: CertificateFacts,
+    /// Whether the certificate would still be let in: connections live longer than certificates and CRLs.
+    pub standing: Arc<dyn Standing>,
     /// The account the certificate stands for, or why there is none. A refusal is answered to every request of the connection.
     pub mapping: Result<Arc<Principal>, Failure>,
 }
 
-/// What the proxy needs to know of a verified certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFacts {
-    /// SHA-256 of its DER.
-    pub fingerprint: Fingerprint,
-    /// Issuer's distinguished name.
-    pub issuer: String,
-    /// Serial number, hex.
-    pub serial: String,
-    /// End of its validity.
-    pub not_after: SystemTime,
+/// Asked before every request of a connection.
+pub trait Standing: Send + Sync {
+    /// Refuses when the certificate has expired, was revoked, or is no longer trusted. Cheap: it is asked often.
+    fn still_admitted(&self) -> Result<(), Failure>;
 }
 
 impl Caller {
-    /// The account, if the certificate is still valid now: connections live longer than certificates.
-    pub(super) fn admit(&self, now: SystemTime) -> Result<&Arc<Principal>, Failure> {
-        if now > self.certificate.not_after {
-            return Err(Failure::new(Cause::CertificateExpired, "it expired while its connection was open"));
-        }
+    /// The account, if the certificate still counts.
+    pub(super) fn admit(&self) -> Result<&Arc<Principal>, Failure> {
+        self.standing.still_admitted()?;
         self.mapping.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("certificate", &self.certificate).field("mapping", &self.mapping).finish_non_exhaustive()
     }
 }

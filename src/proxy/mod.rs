@@ -31,7 +31,7 @@ mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
@@ -51,7 +51,7 @@ use upload::Upload;
 use upstream::Backend;
 
 pub use answer::CORRELATION_HEADER;
-pub use caller::{Caller, CertificateFacts};
+pub use caller::{Caller, Standing};
 pub use config::{Authority, BackendConfig, Mutual, Profile, RouteConfig, Transport};
 pub use guard::HeadLimits;
 pub use probe::{ProbeReport, probe};
@@ -130,7 +130,7 @@ async fn steps<T: TokenSource>(
     let index = proxy.routes.find(head)?;
     let backend = proxy.backends.get(index).ok_or(Cause::NoRoute)?;
     record.note_backend(&backend.config);
-    let principal = caller.admit(SystemTime::now())?;
+    let principal = caller.admit()?;
     let grant = Grant::authorize(Arc::clone(principal), caller.certificate.fingerprint, Arc::clone(&backend.config.target));
     let upload = Upload::new(body, backend.config.replay_buffer_bytes, backend.config.max_body_bytes)?;
     record.note_upload(&upload);

@@ -14,6 +14,7 @@ use crate::proxy::guard::Flight;
 use crate::proxy::upload::Upload;
 use crate::proxy::{BackendConfig, Caller};
 use crate::shutdown::Shutdown;
+use crate::tls::CertificateFacts;
 
 /// One request, as far as it got.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Record {
         let event = Event {
             correlation_id: correlation_id(),
             peer: peer.to_string(),
-            certificate: Some(caller.certificate.for_audit()),
+            certificate: Some(certificate(&caller.certificate)),
             mapper: caller.mapping.as_ref().ok().map(|principal| principal.rule().name()),
             strength: caller.mapping.as_ref().ok().map(|principal| principal.strength().name()),
             principal: caller.mapping.as_ref().ok().map(ToString::to_string),
@@ -184,10 +185,9 @@ fn shortened(text: &str) -> String {
     text.chars().take(512).collect()
 }
 
-impl super::CertificateFacts {
-    pub(super) fn for_audit(&self) -> Certificate {
-        Certificate { sha256: self.fingerprint.to_string(), issuer: self.issuer.clone(), serial: self.serial.clone() }
-    }
+/// The certificate as the audit log names it.
+pub(super) fn certificate(facts: &CertificateFacts) -> Certificate {
+    Certificate { sha256: facts.fingerprint.to_string(), issuer: facts.issuer.clone(), serial: facts.serial.clone() }
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use crate::audit::{Event, Slot, timestamp};
 use crate::failure::{Cause, Failure};
 use crate::kerberos::TokenSource;
 use crate::proxy::record::correlation_id;
-use crate::proxy::{Caller, CertificateFacts, Proxy, serve_connection};
+use crate::proxy::{Caller, Proxy, record, serve_connection};
 use crate::shutdown::Shutdown;
+use crate::tls::CertificateFacts;
 
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -143,7 +144,7 @@ fn pause_after(error: &io::Error, before: Duration) -> Duration {
 async fn refused<T: TokenSource>(proxy: &Proxy<T>, peer: SocketAddr, refusal: Refusal) {
     let Refusal { failure, certificate } = refusal;
     let slot = proxy.audit.reserve().await;
-    let certificate = certificate.as_deref().map(CertificateFacts::for_audit);
+    let certificate = certificate.as_deref().map(record::certificate);
     let mut event = Event::handshake_refused(correlation_id(), peer.to_string(), &failure, certificate);
     event.time = timestamp(std::time::SystemTime::now());
     let (id, reason, remedy) = (&event.correlation_id, failure.cause.code(), failure.cause.remedy());

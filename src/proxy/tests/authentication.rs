@@ -386,7 +386,7 @@ async fn trouble_with_the_kdc_is_503_with_retry_after() {
 async fn a_certificate_that_expires_while_its_connection_is_open_gets_nothing_more() {
     let bridge = Bridge::to(backend(echo_user).await);
     let mut caller = Bridge::caller("alice");
-    caller.certificate.not_after = SystemTime::now() - Duration::from_secs(1);
+    caller.standing = Arc::new(Expired);
     let mut device = bridge.device_as(caller).await;
     assert_eq!(device.get("/eas").await.status, 403);
     assert!(device.is_closed().await);

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
@@ -32,6 +32,7 @@ use crate::kerberos::{ChannelBinding, IssuedToken, NegotiateToken, PendingReply,
 use crate::naming::name::Spn;
 use crate::policy::{Fingerprint, Target, TokenFormat};
 use crate::shutdown::ShutdownTrigger;
+use crate::tls::CertificateFacts;
 
 /// Nothing in these tests may take longer; what does hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -159,6 +160,24 @@ fn backend_at(address: SocketAddr) -> BackendConfig {
 const LIMITS: HeadLimits =
     HeadLimits { max_header_bytes: 16384, header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(10) };
 
+/// A certificate that stays trusted.
+struct Trusted;
+
+impl Standing for Trusted {
+    fn still_admitted(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// One whose time ran out.
+struct Expired;
+
+impl Standing for Expired {
+    fn still_admitted(&self) -> Result<(), Failure> {
+        Err(Cause::CertificateExpired.into())
+    }
+}
+
 impl Bridge {
     fn to(address: SocketAddr) -> Self {
         Self::with(backend_at(address), LIMITS, FixedTokens::default())
@@ -183,8 +202,9 @@ impl Bridge {
                 fingerprint: Fingerprint(fingerprint),
                 issuer: "CN=Device CA".into(),
                 serial: "01".into(),
-                not_after: SystemTime::now() + Duration::from_hours(1),
+                subject: String::new(),
             },
+            standing: Arc::new(Trusted),
             mapping: Ok(Arc::new(Principal::for_test(user, ExpectedSid::PinOnFirstUse))),
         }
     }
