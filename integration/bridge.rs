@@ -356,3 +356,109 @@ fn what_cannot_start_says_what_is_wrong_and_exits_with_three_or_two() {
         assert!(message.contains(named), "{named} is named in: {message}");
     }
 }
+
+/// Polls until the condition holds; fails after ten seconds.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A KDC that can be taken away: a loopback forwarder to the real one.
+struct Line {
+    address: std::net::SocketAddr,
+    up: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Line {
+    fn to_the_kdc() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let works = std::sync::Arc::clone(&up);
+        // Ends with the test's process; every connection ends with its peers.
+        std::thread::spawn(move || {
+            for device in listener.incoming().flatten() {
+                if !works.load(std::sync::atomic::Ordering::SeqCst) {
+                    continue;
+                }
+                let kdc = std::net::TcpStream::connect("127.0.0.1:88").unwrap();
+                for (mut from, mut to) in [(device.try_clone().unwrap(), kdc.try_clone().unwrap()), (kdc, device)] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Write);
+                    });
+                }
+            }
+        });
+        Self { address, up }
+    }
+
+    fn cut(&self) {
+        self.up.store(false, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// A soft age that a test can wait for.
+fn a_short_soft_age(lab: &Lab, line: &Line, max_ride_through: &str) -> Settings {
+    let mut settings = Settings::new(lab);
+    settings.kdcs = format!("kdcs = [\"{}\"]", line.address);
+    settings.kerberos = format!(
+        "soft_age = \"1s\"\nmax_ride_through = \"{max_ride_through}\"\nkdc_timeout = \"500ms\"\nacquire_timeout = \"2s\""
+    );
+    settings
+}
+
+#[tokio::test]
+async fn while_no_kdc_answers_a_cached_user_rides_on_and_a_new_one_gets_503() {
+    let lab = Lab::get();
+    let line = Line::to_the_kdc();
+    let bridge = Bridge::start(&a_short_soft_age(&lab, &line, "1h"));
+    let mut device = Device::connect(&lab, bridge.address, "alice").await;
+    assert_eq!(device.request(Method::OPTIONS, PATH, "").await.status, 200);
+    let asked_again = async |device: &mut Device| {
+        assert_eq!(device.request(Method::OPTIONS, PATH, "").await.status, 200);
+        bridge.audit().iter().filter(|event| event["cache_hit"] == false).count() == 2
+    };
+    until("past the soft age the user is asked for again", async || asked_again(&mut device).await).await;
+
+    line.cut();
+    until("the ride begins", async || {
+        let answer = device.request(Method::OPTIONS, PATH, "").await;
+        assert_eq!((answer.status, account(answer.user())), (200, "alice"), "{answer:?}");
+        bridge.log().contains("riding on the cached ticket")
+    })
+    .await;
+    let mut stranger = Device::connect(&lab, bridge.address, "bob").await;
+    let answer = stranger.request(Method::OPTIONS, PATH, "").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn a_ride_ends_where_the_configuration_says_so() {
+    let lab = Lab::get();
+    let line = Line::to_the_kdc();
+    let bridge = Bridge::start(&a_short_soft_age(&lab, &line, "0s"));
+    let mut device = Device::connect(&lab, bridge.address, "alice").await;
+    assert_eq!(device.request(Method::OPTIONS, PATH, "").await.status, 200);
+    line.cut();
+    until("past the soft age nothing is served", async || device.request(Method::OPTIONS, PATH, "").await.status == 503).await;
+}
+
+#[tokio::test]
+async fn a_disabled_account_is_refused_after_the_soft_age_and_does_not_ride_through_an_outage() {
+    let lab = Lab::get();
+    let line = Line::to_the_kdc();
+    let bridge = Bridge::start(&a_short_soft_age(&lab, &line, "1h"));
+    let mut device = Device::connect(&lab, bridge.address, "erin").await;
+    assert_eq!(device.request(Method::OPTIONS, PATH, "").await.status, 200);
+
+    let _enabled_again = lab.disable("erin");
+    until("past the soft age it is refused", async || device.request(Method::OPTIONS, PATH, "").await.status == 403).await;
+    bridge.audited("the reason", |event| event["reason"] == "user-revoked");
+    line.cut();
+    assert_ne!(device.request(Method::OPTIONS, PATH, "").await.status, 200, "known disabled: the old ticket is gone");
+}

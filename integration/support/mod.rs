@@ -3,7 +3,9 @@
 pub mod bridge;
 pub mod device;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// The running lab (`integration/lab.sh up`), found through `KCD_LAB`.
 #[derive(Clone, Debug)]
@@ -41,6 +43,46 @@ impl Lab {
         let table = read(&self.path("lab.env"));
         let value = table.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_else(|| panic!("lab.env has {name}")).to_owned()
+    }
+}
+
+impl Lab {
+    /// Disables an account until the returned guard is dropped.
+    pub fn disable(&self, user: &str) -> Disabled {
+        self.set_account_control(user, ENABLED | ACCOUNT_DISABLE);
+        Disabled { lab: self.clone(), user: user.to_owned() }
+    }
+
+    /// Writes userAccountControl (MS-ADTS 2.2.16) into the domain's database, which the running server reads.
+    fn set_account_control(&self, user: &str, value: u32) {
+        let change = format!(
+            "dn: CN={user},CN=Users,DC=corp,DC=example\nchangetype: modify\nreplace: userAccountControl\nuserAccountControl: {value}\n"
+        );
+        let mut modify = Command::new("ldbmodify")
+            .arg("-H")
+            .arg(self.path("dc/private/sam.ldb"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("ldbmodify");
+        modify.stdin.take().expect("a pipe").write_all(change.as_bytes()).expect("the change is written");
+        assert!(modify.wait().expect("ldbmodify ends").success(), "userAccountControl of {user}");
+    }
+}
+
+/// NORMAL_ACCOUNT and DONT_EXPIRE_PASSWORD; ACCOUNTDISABLE.
+const ENABLED: u32 = 0x200 | 0x1_0000;
+const ACCOUNT_DISABLE: u32 = 0x2;
+
+/// An account that is disabled for now.
+pub struct Disabled {
+    lab: Lab,
+    user: String,
+}
+
+impl Drop for Disabled {
+    fn drop(&mut self) {
+        self.lab.set_account_control(&self.user, ENABLED);
     }
 }
 

@@ -190,7 +190,7 @@ async fn the_event_of_a_served_request_says_who_what_and_how() {
         ("outcome", "served"),
         ("mapper", "static"),
         ("strength", "strong"),
-        ("principal", "alice@CORP"),
+        ("principal", "alice"),
         ("spn", "HTTP/mbx.corp.example"),
         ("backend", "mbx"),
         ("method", "POST"),
@@ -204,6 +204,7 @@ async fn the_event_of_a_served_request_says_who_what_and_how() {
     for (name, value) in [("status", 200), ("backend_status", 200), ("attempts", 1), ("bytes_up", 4), ("bytes_down", 5)] {
         assert_eq!(event[name], value, "{name}");
     }
+    assert_eq!(event["ticket"]["client"], "alice@CORP");
     assert_eq!(event["ticket"]["etype"], "aes256-cts-hmac-sha1-96");
     assert_eq!(event["certificate"]["issuer"], "CN=Device CA");
     assert!(event.get("reason").is_none() && event.get("detail").is_none());
