@@ -14,10 +14,11 @@ use crate::kerberos::evidence::EvidenceTicket;
 use crate::kerberos::exported_credential::ExportedCredential;
 use crate::kerberos::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::keytab::Keytab;
+use crate::kerberos::pac::Pac;
 use crate::kerberos::pins::SidPins;
 use crate::kerberos::relay::{Outcome, RelayObserver, Sought, Whom};
 use crate::kerberos::ticket::ServiceTicket;
-use crate::naming::name::{PrincipalName, Spn, name_type};
+use crate::naming::name::{OwnPrincipal, PrincipalName, Spn, name_type};
 use crate::naming::sid::Sid;
 use crate::policy::Target;
 
@@ -153,6 +154,9 @@ impl Acquirer {
         {
             return Err(Failure::new(Cause::IdentityFallback, format!("asked for {principal}, got ourselves")));
         }
+        if is_ourselves(&config.principal, evidence, pac) {
+            return Err(Failure::new(Cause::AccountKindRefused, format!("{principal} is the bridge's own account")));
+        }
         judge_account(pac, &config.denied_groups, &config.denied_accounts)
             .map_err(|failure| with_subject(&failure, principal))?;
         self.shared.pins.judge(principal, pac.sid())?;
@@ -194,6 +198,12 @@ impl Acquirer {
         }
         Ok(ticket)
     }
+}
+
+/// Whether the PAC's account is our own: the name in the ticket is the one that was asked for and need not say so.
+fn is_ourselves(own: &OwnPrincipal, evidence: &EvidenceTicket, pac: &Pac) -> bool {
+    let same_account = matches!(&own.name().components[..], [account] if account.eq_ignore_ascii_case(pac.account()));
+    same_account && evidence.client_realm().eq_ignore_ascii_case(own.realm().as_str())
 }
 
 /// What the TGS request for this target offers, best first.

@@ -2,9 +2,12 @@
 
 use crate::failure::{Cause, Failure, Stage};
 use crate::kerberos::gss::GssError;
+use crate::kerberos::relay::UNANSWERED;
 
 /// KRB-ERROR codes that decide (RFC 4120 section 7.5.9).
 pub mod code {
+    /// KDC_ERR_NAME_EXP: the client's account has expired
+    pub const NAME_EXPIRED: i32 = 1;
     /// KDC_ERR_C_PRINCIPAL_UNKNOWN
     pub const CLIENT_UNKNOWN: i32 = 6;
     /// KDC_ERR_S_PRINCIPAL_UNKNOWN
@@ -17,11 +20,13 @@ pub mod code {
     pub const ETYPE_NOSUPP: i32 = 14;
     /// KDC_ERR_CLIENT_REVOKED
     pub const CLIENT_REVOKED: i32 = 18;
+    /// KDC_ERR_CLIENT_NOTYET
+    pub const CLIENT_NOT_YET: i32 = 21;
     /// KDC_ERR_KEY_EXPIRED
     pub const KEY_EXPIRED: i32 = 23;
     /// KDC_ERR_PREAUTH_FAILED
     pub const PREAUTH_FAILED: i32 = 24;
-    /// KDC_ERR_SVC_UNAVAILABLE: also what the relay answers when no KDC did
+    /// KDC_ERR_SVC_UNAVAILABLE
     pub const SVC_UNAVAILABLE: i32 = 29;
     /// KRB_AP_ERR_TKT_EXPIRED
     pub const TKT_EXPIRED: i32 = 32;
@@ -46,16 +51,18 @@ pub fn classify(stage: Stage, error: &GssError) -> Failure {
 
 fn cause(stage: Stage, error: &GssError) -> Cause {
     match (stage, error.kerberos_code()) {
-        (_, Some(code::SVC_UNAVAILABLE)) => Cause::KdcUnreachable,
+        (_, Some(UNANSWERED | code::SVC_UNAVAILABLE)) => Cause::KdcUnreachable,
         (_, Some(code::SKEW)) => Cause::ClockSkew,
         (_, Some(code::WRONG_REALM)) => Cause::RealmUnknown,
         (Stage::Tgt, Some(code::CLIENT_UNKNOWN)) => Cause::OwnAccountUnknown,
-        (Stage::Tgt, Some(code::CLIENT_REVOKED)) => Cause::OwnAccountRevoked,
+        (Stage::Tgt, Some(code::CLIENT_REVOKED | code::NAME_EXPIRED | code::CLIENT_NOT_YET)) => Cause::OwnAccountRevoked,
         (Stage::Tgt, Some(code::PREAUTH_FAILED | code::KEY_EXPIRED)) => Cause::OwnKeyRefused,
         (Stage::S4u2Self, Some(code::CLIENT_UNKNOWN)) => Cause::UserUnknown,
-        (Stage::S4u2Self, Some(code::CLIENT_REVOKED | code::POLICY)) | (Stage::S4u2Proxy, Some(code::CLIENT_REVOKED)) => {
-            Cause::UserRevoked
-        }
+        (
+            Stage::S4u2Self,
+            Some(code::CLIENT_REVOKED | code::POLICY | code::NAME_EXPIRED | code::CLIENT_NOT_YET | code::KEY_EXPIRED),
+        )
+        | (Stage::S4u2Proxy, Some(code::CLIENT_REVOKED)) => Cause::UserRevoked,
         (Stage::S4u2Self, Some(code::BADOPTION | code::SERVER_UNKNOWN)) => Cause::S4u2SelfRefused,
         (Stage::S4u2Proxy, Some(code::BADOPTION | code::POLICY)) => Cause::DelegationRefused,
         (Stage::S4u2Proxy, Some(code::SERVER_UNKNOWN)) => Cause::SpnUnknown,
@@ -93,6 +100,7 @@ mod tests {
     fn kdc_trouble_is_told_apart_from_refusals_at_every_stage() {
         for stage in [Stage::Tgt, Stage::S4u2Self, Stage::S4u2Proxy] {
             assert_eq!(at(stage, code::SVC_UNAVAILABLE), Cause::KdcUnreachable);
+            assert_eq!(at(stage, UNANSWERED), Cause::KdcUnreachable);
             assert_eq!(at(stage, code::SKEW), Cause::ClockSkew);
             assert_eq!(at(stage, 60), Cause::KdcOther);
         }

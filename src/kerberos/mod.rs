@@ -33,10 +33,12 @@ pub mod relay;
 pub mod reply;
 pub mod spnego;
 pub mod ticket;
+mod tickets;
 mod worker;
 #[doc(hidden)]
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -60,9 +62,9 @@ pub trait TokenSource: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<IssuedToken<Self::Reply>, Failure>> + Send;
 
-    /// Forgets the service ticket of this grant, so that the next token comes from a new one. Returns false when that is refused
-    /// because tickets for this SPN are being reacquired too often.
-    fn forget(&self, grant: &Grant) -> bool;
+    /// Forgets the service ticket that a refused token came from, so that the next token comes from a new one. Returns false when that
+    /// is refused because tickets of this user, or for this SPN, are being reacquired too often.
+    fn forget(&self, grant: &Grant, ticket: TicketId) -> bool;
 }
 
 /// One token, how to check the answer to it, and what is known about its ticket.
@@ -153,9 +155,37 @@ impl ChannelBinding {
     }
 }
 
+/// Tells one acquired ticket from another in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TicketId(u64);
+
+impl TicketId {
+    /// An id that no other ticket has.
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl TicketFacts {
+    /// The same for a token from the cache: nothing was acquired for it.
+    fn for_hit(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            sid: self.sid.clone(),
+            spn: self.spn.clone(),
+            stages: Vec::new(),
+            cache_hit: true,
+            ..*self
+        }
+    }
+}
+
 /// What is known about the ticket behind a token; no secret in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TicketFacts {
+    /// Which ticket it is, in this process.
+    pub id: TicketId,
     /// Client name and realm as the KDC wrote them.
     pub client: String,
     /// SID from the evidence ticket's PAC.

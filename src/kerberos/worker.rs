@@ -7,7 +7,6 @@ use std::thread;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
 
 use crate::failure::{Cause, Failure};
 use crate::identity::Principal;
@@ -18,7 +17,7 @@ use crate::policy::Target;
 struct Job {
     principal: Arc<Principal>,
     target: Arc<Target>,
-    deadline: Instant,
+    queue_until: Instant,
     answer: oneshot::Sender<Result<Acquired, Failure>>,
 }
 
@@ -42,25 +41,21 @@ impl Workers {
         Ok(Self { queue: sender })
     }
 
-    /// Both tickets of one user for one SPN, or why not, at the deadline at the latest. The work itself may end later; its result is
-    /// then thrown away.
+    /// Both tickets of one user for one SPN, or why not. It is not begun after `queue_until`; once begun it goes on to its end, which the
+    /// relay's deadlines bound.
     pub(super) async fn acquire(
         &self,
         principal: Arc<Principal>,
         target: Arc<Target>,
-        deadline: Instant,
+        queue_until: Instant,
     ) -> Result<Acquired, Failure> {
         let (answer, result) = oneshot::channel();
-        let job = Job { principal, target, deadline, answer };
+        let job = Job { principal, target, queue_until, answer };
         self.queue.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => Failure::from(Cause::Overloaded),
             TrySendError::Disconnected(_) => Failure::from(Cause::ShuttingDown),
         })?;
-        match timeout_at(deadline.into(), result).await {
-            Ok(Ok(acquired)) => acquired,
-            Ok(Err(_worker_gone)) => Err(Failure::new(Cause::AcquisitionTimeout, "the acquisition worker ended")),
-            Err(_elapsed) => Err(Cause::AcquisitionTimeout.into()),
-        }
+        result.await.unwrap_or_else(|_dropped| Err(Failure::new(Cause::AcquisitionTimeout, "it waited for a worker too long")))
     }
 }
 
@@ -69,7 +64,7 @@ fn work(mut acquirer: Acquirer, queue: &Mutex<Receiver<Job>>) {
         // Only one idle worker waits in `recv`; the others wait for the lock. A worker never panics while it holds it.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        if job.answer.is_closed() || Instant::now() >= job.deadline {
+        if job.answer.is_closed() || Instant::now() >= job.queue_until {
             continue;
         }
         let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target));

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kerberos::krb_error;
-use crate::kerberos::relay::error::GENERIC;
+use crate::kerberos::relay::error::UNANSWERED;
 use crate::kerberos::relay::locate::Kdc;
 use crate::kerberos::relay::request::{Exchange, KdcRequest, Subject, TicketDigest};
 use crate::kerberos::relay::transport::AttemptError;
@@ -117,7 +117,7 @@ impl Outcome {
     const fn code(&self) -> Option<i32> {
         match self {
             Self::Error { code, .. } => Some(*code),
-            Self::Unanswered { .. } => Some(GENERIC),
+            Self::Unanswered { .. } => Some(UNANSWERED),
             Self::UnlistedRealm(_) => None,
         }
     }
