@@ -11,13 +11,13 @@ use crate::kerberos::classify::{classify, code};
 use crate::kerberos::config::{Engine, KerberosConfig};
 use crate::kerberos::crypto::Etype;
 use crate::kerberos::evidence::EvidenceTicket;
-use crate::kerberos::exported_credential::ExportedCredential;
+use crate::kerberos::exported_credential::{ExportError, ExportedCredential};
 use crate::kerberos::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::keytab::Keytab;
 use crate::kerberos::pac::Pac;
 use crate::kerberos::pins::SidPins;
 use crate::kerberos::relay::{Outcome, RelayObserver, Sought, Whom};
-use crate::kerberos::ticket::ServiceTicket;
+use crate::kerberos::ticket::{ServiceTicket, TicketParts};
 use crate::naming::name::{OwnPrincipal, PrincipalName, Spn, name_type};
 use crate::naming::sid::Sid;
 use crate::policy::Target;
@@ -84,7 +84,7 @@ impl Acquirer {
         clock.lap("tgt");
         let user = self.impersonate(principal)?;
         clock.lap("s4u2self");
-        let evidence = self.open_evidence(&user)?;
+        let evidence = self.open_evidence(&user, target)?;
         let sid = self.identify(principal, &evidence)?;
         clock.lap("identity");
         self.delegate(&user, target, &evidence)?;
@@ -139,10 +139,18 @@ impl Acquirer {
         })
     }
 
-    pub(super) fn open_evidence(&self, user: &Impersonated) -> Result<EvidenceTicket, Failure> {
+    /// The evidence ticket, opened with our own key: what the PAC says is only worth what that key is. RC4 serves only where the back end
+    /// allows it by name, although one such back end switches it on for the whole process.
+    pub(super) fn open_evidence(&self, user: &Impersonated, target: &Target) -> Result<EvidenceTicket, Failure> {
         let exported = export(user)?;
         let own = &self.shared.config.principal;
-        Ok(EvidenceTicket::open(&exported.evidence(own)?.ticket, &self.shared.keytab, own)?)
+        let evidence = &exported.evidence(own)?.ticket;
+        let etype = TicketParts::parse(evidence).map_err(ExportError::from)?.enc_part.etype;
+        if etype == Etype::Rc4Hmac.number() && !target.allow_rc4 {
+            let detail = format!("the evidence ticket is RC4: {own} has no AES key in the domain, or none in the keytab");
+            return Err(Failure::new(Cause::WeakEtypeRefused, detail));
+        }
+        Ok(EvidenceTicket::open(evidence, &self.shared.keytab, own)?)
     }
 
     /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).

@@ -60,7 +60,7 @@ impl Diagnosis {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
         })?;
         let evidence = self.stage("identity", || {
-            let evidence = acquirer.open_evidence(&user)?;
+            let evidence = acquirer.open_evidence(&user, target)?;
             let sid = acquirer.identify(principal, &evidence)?;
             let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
             let seen = format!("{}@{}, SID {sid}, {forwardable}", evidence.client(), evidence.client_realm());
