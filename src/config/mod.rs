@@ -68,6 +68,9 @@ pub const DEFAULT_PATH: &str = "/etc/kcd-bridge/kcd-bridge.toml";
 /// A configuration file longer than this is some other file.
 const LONGEST_FILE: u64 = 16 << 20;
 
+/// Syntax errors shown.
+const MOST_SYNTAX_ERRORS: usize = 8;
+
 /// Reads a configuration file. Paths in it are relative to its directory. Nothing but this one file is opened.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let source = path.display().to_string();
@@ -108,7 +111,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         // What could be read of a file that is not TOML says nothing: only the syntax is reported.
-        return Err(problems(errors.iter().map(|error| syntax_problem(text, error)).collect()));
+        // Beyond a few, one slip is the cause of many, or the file is something else altogether.
+        return Err(problems(errors.iter().take(MOST_SYNTAX_ERRORS).map(|error| syntax_problem(text, error)).collect()));
     }
     let reader = Reader::new(text, base);
     let config = build::config(&reader.root(&table));
