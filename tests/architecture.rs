@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the ground up. A room may use its own floor's rooms only where that is written, and everything below.
 const FLOORS: &[&[&str]] = &[
-    &["der", "secret", "failure"],
+    &["der", "secret", "failure", "files"],
     &["naming"],
     &["tls", "shutdown"],
     &["x509"],

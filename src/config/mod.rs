@@ -18,13 +18,13 @@ pub use problem::{Complaint, Problem, Problems};
 pub use reference::markdown;
 pub use value::kdc_address;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use toml::de::DeTable;
 
 use crate::audit::AuditConfig;
+use crate::files::read_regular;
 use crate::identity::RuleConfig;
 use crate::kerberos::config::{KdcAddress, KerberosConfig};
 use crate::naming::name::{OwnPrincipal, Spn};
@@ -85,7 +85,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
         Problems { source: source.clone(), list: vec![problem], readable: false }
     };
     let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
-    let bytes = read(&absolute).map_err(|error| unreadable(&error))?;
+    let bytes = read_regular(&absolute, LONGEST_FILE).map_err(|error| unreadable(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         let (message, remedy) = ("this is not UTF-8 text".to_owned(), "save the file as UTF-8".to_owned());
@@ -94,15 +94,6 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     })?;
     let base = absolute.parent().unwrap_or(Path::new("/"));
     parse(&text, base).map_err(|problems| Problems { source, ..problems })
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 16 MiB"));
-    }
-    Ok(bytes)
 }
 
 /// Reads configuration text; relative paths are taken from `base`. Opens no file and reads no environment.
