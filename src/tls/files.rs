@@ -81,6 +81,6 @@ mod tests {
         let path = directory.path().join("file");
         std::fs::write(&path, [7; 100]).unwrap();
         assert_eq!(read_bounded(&path, 100).unwrap(), [7; 100]);
-        assert!(read_bounded(&path, 99).unwrap_err().to_string().contains("is larger than 99 bytes"));
+        assert!(read_bounded(&path, 99).unwrap_err().to_string().contains("larger than 99 bytes"));
     }
 }
