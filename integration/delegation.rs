@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use kcd_bridge::failure::{Cause, Failure};
 use kcd_bridge::identity::{Mapper, Principal, RequestedName, RuleConfig};
+use kcd_bridge::kerberos::acquire::gss::acceptor::Acceptor;
+use kcd_bridge::kerberos::acquire::gss::{Impersonator, ReferenceContext};
 use kcd_bridge::kerberos::config::{Engine, KdcAddress, KdcSource, KerberosConfig};
 use kcd_bridge::kerberos::delegator::Delegator;
-use kcd_bridge::kerberos::gss::acceptor::Acceptor;
-use kcd_bridge::kerberos::gss::{Impersonator, ReferenceContext};
 use kcd_bridge::kerberos::relay::RelayObserver;
 use kcd_bridge::kerberos::{ChannelBinding, IssuedToken, PendingReply, TokenSource, Verdict};
 use kcd_bridge::naming::name::{OwnPrincipal, Spn};

@@ -20,15 +20,15 @@ use std::time::{Duration, Instant};
 
 use kcd_bridge::identity::{Principal, RequestedName};
 use kcd_bridge::kerberos::TokenSource as _;
+use kcd_bridge::kerberos::acquire::gss::{Impersonator, KeepConfigurationParsed, UserCredential};
 use kcd_bridge::kerberos::config::{Engine, KdcAddress, KdcSource, KerberosConfig};
 use kcd_bridge::kerberos::delegator::Delegator;
 use kcd_bridge::kerberos::engine::Mint;
-use kcd_bridge::kerberos::evidence::EvidenceTicket;
-use kcd_bridge::kerberos::exported_credential::ExportedCredential;
-use kcd_bridge::kerberos::gss::{Impersonator, KeepConfigurationParsed, UserCredential};
-use kcd_bridge::kerberos::keytab::Keytab;
+use kcd_bridge::kerberos::proof::evidence::EvidenceTicket;
+use kcd_bridge::kerberos::proof::exported_credential::ExportedCredential;
+use kcd_bridge::kerberos::proof::keytab::Keytab;
 use kcd_bridge::kerberos::relay::RelayObserver;
-use kcd_bridge::kerberos::ticket::ServiceTicket;
+use kcd_bridge::kerberos::wire::ticket::ServiceTicket;
 use kcd_bridge::naming::name::{OwnPrincipal, Spn};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
 

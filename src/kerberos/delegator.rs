@@ -8,15 +8,15 @@ use std::time::Instant;
 use tracing::info;
 
 use crate::failure::{Cause, Failure};
-use crate::kerberos::acquisition::{Acquired, Shared};
+use crate::kerberos::acquire::acquisition::{Acquired, Shared};
+use crate::kerberos::acquire::worker::Workers;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::engine::Mint;
-use crate::kerberos::keytab::Keytab;
-use crate::kerberos::pins::SidPins;
+use crate::kerberos::proof::keytab::Keytab;
+use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
-use crate::kerberos::worker::Workers;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TicketId, TokenSource};
 use crate::policy::Grant;
 
@@ -28,7 +28,7 @@ pub struct Delegator {
 }
 
 impl Delegator {
-    /// Reads the keytab and starts the workers. libkrb5's environment must be set before (see [`crate::kerberos::gss::set_environment`]).
+    /// Reads the keytab and starts the workers. libkrb5's environment must be set before (see [`crate::kerberos::acquire::gss::set_environment`]).
     /// `relay` knows what the KDCs said, word by word.
     pub fn start(config: KerberosConfig, relay: RelayObserver) -> Result<Self, Failure> {
         let unusable = |error: &dyn fmt::Display| Failure::new(Cause::KeytabUnusable, error.to_string());

@@ -2,40 +2,29 @@
 //!
 //! ```text
 //! Grant -> TokenSource::token -> NegotiateToken (sent once) + PendingReply (verifies the AP-REP)
+//!
+//! delegator   the engine: a ticket from the cache or from the workers, a token from the ticket
+//! tickets     the cache: one acquisition a key, how old a ticket may get, what ends it
+//! engine      minting by ourselves or, for reference, by the library; reply: the answer to a token
+//! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
+//! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
+//! relay       every KDC exchange, seen and bounded
+//! wire        bytes: encryption types, AP-REQ, AP-REP, SPNEGO, KRB-ERROR
 //! ```
 
 #![deny(unsafe_code)]
 
-pub mod account_rules;
-mod acquisition;
-pub mod ap_rep;
-pub mod asn1;
-pub mod authenticator_clock;
-mod challenge;
-pub mod classify;
+pub mod acquire;
 pub mod config;
-pub mod crypto;
 pub mod delegator;
 pub mod diagnosis;
 pub mod engine;
-pub mod evidence;
-pub mod exported_credential;
-pub mod framing;
-pub mod gss;
-pub mod inspect;
-pub mod keytab;
-pub mod krb5_conf;
-pub mod krb_error;
-pub mod mint;
-pub mod pac;
-mod pins;
+pub mod proof;
 pub mod relay;
 pub mod reply;
-pub mod spnego;
-pub mod ticket;
 mod tickets;
-mod worker;
-#[doc(hidden)]
+pub mod wire;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};

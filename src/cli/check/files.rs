@@ -9,7 +9,7 @@ use super::finding::Findings;
 use crate::config::Config;
 use crate::failure::Cause;
 use crate::files::read_regular;
-use crate::kerberos::keytab::{Keytab, KeytabError};
+use crate::kerberos::proof::keytab::{Keytab, KeytabError};
 
 /// Bundles of certificates and CRLs are smaller.
 const LONGEST_FILE: u64 = 64 << 20;

@@ -3,9 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::der::{self, tag};
-use crate::kerberos::asn1;
-use crate::kerberos::krb_error::KrbError;
 use crate::kerberos::relay::request::KdcRequest;
+use crate::kerberos::wire::asn1;
+use crate::kerberos::wire::krb_error::KrbError;
 use crate::naming::name::PrincipalName;
 
 /// KDC_ERR_PREAUTH_REQUIRED: the usual first answer to an AS-REQ.

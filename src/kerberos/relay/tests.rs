@@ -6,9 +6,9 @@ use tokio::task::JoinHandle;
 use super::request::tests::{Ask, principal, reply, ticket};
 use super::*;
 use crate::der::{self, tag};
-use crate::kerberos::asn1::{write_explicit, write_explicit_integer, write_principal_name};
 use crate::kerberos::config::KdcAddress;
-use crate::kerberos::krb_error::KrbError;
+use crate::kerberos::wire::asn1::{write_explicit, write_explicit_integer, write_principal_name};
+use crate::kerberos::wire::krb_error::KrbError;
 use crate::naming::name::{PrincipalName, Spn, name_type};
 
 /// A KDC's error, with Windows' status inside if there is one.

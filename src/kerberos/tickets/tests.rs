@@ -2,9 +2,9 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::identity::ExpectedSid;
-use crate::kerberos::crypto::Etype;
-use crate::kerberos::ticket::ServiceTicket;
-use crate::kerberos::ticket::tests::service_ticket;
+use crate::kerberos::wire::crypto::Etype;
+use crate::kerberos::wire::ticket::ServiceTicket;
+use crate::kerberos::wire::ticket::tests::service_ticket;
 use crate::policy::{Fingerprint, Target, TokenFormat};
 
 const SOFT: Duration = Duration::from_mins(15);
