@@ -85,11 +85,7 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     let shutdown = ShutdownTrigger::new();
     let (relay_ends, relay_end) = tokio::sync::oneshot::channel::<()>();
     let relay = tokio::spawn(relay.serve(relay_config, async { drop(relay_end.await) }));
-    let server_limits = ServerLimits {
-        max_connections: listener.max_connections,
-        max_handshakes: 256,
-        handshake_timeout: listener.handshake_timeout,
-    };
+    let server_limits = ServerLimits { max_connections: listener.max_connections, handshake_timeout: listener.handshake_timeout };
     let devices = Arc::new(Devices { acceptor: Arc::new(acceptor), mapper });
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");

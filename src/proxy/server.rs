@@ -1,4 +1,7 @@
-//! Accepting connections: how many, how many handshakes at a time, and what to do when descriptors run out.
+//! Accepting connections: how many, how long a handshake may take, and what to do when descriptors run out.
+//!
+//! Handshakes have no limit of their own: whoever merely connects would use it up. Their work is done on the runtime's threads,
+//! and only when bytes have come; what waits for bytes counts as a connection and has `handshake_timeout`.
 
 use std::future::Future;
 use std::io;
@@ -26,9 +29,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 pub struct ServerLimits {
     /// Connections at a time, handshakes included.
     pub max_connections: usize,
-    /// TLS handshakes at a time; more of them wait. They are what costs most.
-    pub max_handshakes: usize,
-    /// For one handshake, its wait included.
+    /// For one handshake.
     pub handshake_timeout: Duration,
 }
 
@@ -65,7 +66,6 @@ pub async fn serve<A: Acceptor, T: TokenSource>(
     shutdown: Shutdown,
 ) {
     let connections = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-    let handshakes = Arc::new(Semaphore::new(limits.max_handshakes.clamp(1, Semaphore::MAX_PERMITS)));
     let mut back_off = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
@@ -88,11 +88,10 @@ pub async fn serve<A: Acceptor, T: TokenSource>(
             refused(&proxy, peer, Failure::new(Cause::TooManyConnections, format!("{}", limits.max_connections)).into()).await;
             continue;
         };
-        let (acceptor, proxy, handshakes, shutdown) =
-            (Arc::clone(&acceptor), Arc::clone(&proxy), Arc::clone(&handshakes), shutdown.clone());
+        let (acceptor, proxy, shutdown) = (Arc::clone(&acceptor), Arc::clone(&proxy), shutdown.clone());
         tokio::spawn(async move {
             let _permit: OwnedSemaphorePermit = permit;
-            match admitted(&*acceptor, tcp, peer, &handshakes, limits.handshake_timeout, &shutdown).await {
+            match admitted(&*acceptor, tcp, peer, limits.handshake_timeout, &shutdown).await {
                 Ok((io, caller)) => serve_connection(proxy, io, caller, peer, shutdown).await,
                 Err(refusal) => refused(&proxy, peer, refusal).await,
             }
@@ -104,17 +103,12 @@ async fn admitted<A: Acceptor>(
     acceptor: &A,
     tcp: TcpStream,
     peer: SocketAddr,
-    handshakes: &Semaphore,
     limit: Duration,
     shutdown: &Shutdown,
 ) -> Result<(A::Io, Caller), Refusal> {
     configure(&tcp).map_err(|error| Failure::new(Cause::HandshakeFailed, error.to_string()))?;
-    let handshake = async {
-        let _permit = handshakes.acquire().await;
-        acceptor.accept(tcp, peer).await
-    };
     tokio::select! {
-        accepted = tokio::time::timeout(limit, handshake) => {
+        accepted = tokio::time::timeout(limit, acceptor.accept(tcp, peer)) => {
             accepted.unwrap_or_else(|_| Err(Failure::new(Cause::HandshakeTimeout, format!("{limit:?}")).into()))
         }
         () = shutdown.draining() => Err(Failure::new(Cause::HandshakeFailed, "the bridge is stopping").into()),

@@ -167,7 +167,7 @@ async fn the_accept_loop_lets_in_refuses_counts_and_stops() {
     let bridge = Bridge::to(backend(echo_user).await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = ServerLimits { max_connections: 2, max_handshakes: 1, handshake_timeout: Duration::from_millis(200) };
+    let limits = ServerLimits { max_connections: 2, handshake_timeout: Duration::from_millis(200) };
     let serving = tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
     let connect = || async { Device { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() } };
     let mut alice = connect().await;
@@ -202,6 +202,26 @@ async fn the_accept_loop_lets_in_refuses_counts_and_stops() {
     );
     assert_eq!(events[1]["certificate"]["issuer"], "CN=Device CA");
     assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn devices_that_connect_and_say_nothing_keep_nobody_out() {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, rustix::process::Rlimit { current: files.maximum, ..files })
+        .unwrap();
+    let bridge = Bridge::to(backend(echo_user).await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServerLimits { max_connections: 1000, handshake_timeout: 2 * PATIENCE };
+    tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(soon(TcpStream::connect(address)).await.unwrap());
+    }
+    let mut alice = Device { stream: soon(TcpStream::connect(address)).await.unwrap(), buffer: Vec::new() };
+    alice.send("alice\n").await;
+    assert_eq!(alice.get("/eas").await.text(), "alice");
+    drop(silent);
 }
 
 #[tokio::test]
