@@ -24,6 +24,9 @@ use crate::tls::CertificateFacts;
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
+/// Connections over the limit whose events wait for a place in the audit log; then nobody is accepted until one is written.
+pub(super) const MAX_REFUSALS: usize = 64;
+
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
@@ -66,6 +69,7 @@ pub async fn serve<A: Acceptor, T: TokenSource>(
     shutdown: Shutdown,
 ) {
     let connections = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let mut back_off = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
@@ -85,7 +89,16 @@ pub async fn serve<A: Acceptor, T: TokenSource>(
         back_off = Duration::ZERO;
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
             drop(tcp);
-            refused(&proxy, peer, Failure::new(Cause::TooManyConnections, format!("{}", limits.max_connections)).into()).await;
+            let turn = tokio::select! {
+                turn = Arc::clone(&refusals).acquire_owned() => turn.ok(),
+                () = shutdown.draining() => None,
+            };
+            let failure = Failure::new(Cause::TooManyConnections, limits.max_connections.to_string());
+            let (proxy, shutdown) = (Arc::clone(&proxy), shutdown.clone());
+            tokio::spawn(async move {
+                refused(&proxy, peer, failure.into()).await;
+                drop((turn, shutdown));
+            });
             continue;
         };
         let (acceptor, proxy, shutdown) = (Arc::clone(&acceptor), Arc::clone(&proxy), shutdown.clone());

@@ -1,4 +1,5 @@
 use super::*;
+use crate::proxy::server::MAX_REFUSALS;
 
 /// Takes a request, answers with `answer` if there is one, and tells when the bridge has closed the connection.
 async fn parking(answer: &'static str) -> (SocketAddr, Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>) {
@@ -222,6 +223,27 @@ async fn devices_that_connect_and_say_nothing_keep_nobody_out() {
     alice.send("alice\n").await;
     assert_eq!(alice.get("/eas").await.text(), "alice");
     drop(silent);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_accept_loop_although_the_audit_log_takes_nothing() {
+    let bridge = Bridge::to("127.0.0.1:1".parse().unwrap());
+    let mut places = Vec::new();
+    while let Ok(place) = tokio::time::timeout(Duration::from_millis(50), bridge.proxy.audit.reserve()).await {
+        places.push(place);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServerLimits { max_connections: 0, handshake_timeout: PATIENCE };
+    let serving = tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
+    for _ in 0..=MAX_REFUSALS {
+        let mut refused = Device { stream: soon(TcpStream::connect(address)).await.unwrap(), buffer: Vec::new() };
+        assert!(refused.is_closed().await);
+    }
+    let stopping = tokio::spawn(bridge.trigger.stop(PATIENCE));
+    soon(serving).await.unwrap();
+    drop(places);
+    assert!(soon(stopping).await.unwrap(), "and the events are written when it does");
 }
 
 #[tokio::test]
