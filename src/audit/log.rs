@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
@@ -33,7 +34,8 @@ impl AuditLog {
                 let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
                 Self::start(File::from(file), places)
             }
-            None => Self::start(io::stdout(), places),
+            // A descriptor of its own: a write that nobody takes must not hold the lock that the end of the process asks for.
+            None => Self::start(File::from(io::stdout().as_fd().try_clone_to_owned()?), places),
         }
     }
 
