@@ -204,6 +204,93 @@ async fn a_connection_beyond_the_limit_is_503_when_none_is_idle() {
     assert_eq!(bridge.device("bob").await.get("/eas").await.status, 503);
 }
 
+/// Parks `GET` until it is released, and counts what is parked; answers other requests at once.
+async fn parks_get() -> (SocketAddr, Arc<AtomicUsize>, tokio::sync::watch::Sender<bool>) {
+    let (release, released) = tokio::sync::watch::channel(false);
+    let parked = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&parked);
+    let address = backend(move |request: Request<Incoming>, connection| {
+        let (count, mut released) = (Arc::clone(&count), released.clone());
+        async move {
+            if request.method() == "GET" {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = released.wait_for(|go| *go).await;
+            }
+            echo_user(request, connection).await
+        }
+    })
+    .await;
+    (address, parked, release)
+}
+
+async fn park(bridge: &Bridge, caller: Caller) -> Device {
+    let mut device = bridge.device_as(caller).await;
+    device.send("GET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    device
+}
+
+#[tokio::test]
+async fn one_principal_cannot_take_every_connection_of_a_back_end() {
+    let (address, parked, _release) = parks_get().await;
+    let config = BackendConfig { max_connections: 33, connect_timeout: Duration::from_secs(1), ..backend_at(address) };
+    let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
+    let mut waiting = Vec::new();
+    for number in 0..33 {
+        // Another certificate makes no other principal.
+        let mut alice = Bridge::caller("alice");
+        alice.certificate.fingerprint = Fingerprint([number; 32]);
+        waiting.push(park(&bridge, alice).await);
+    }
+    until(|| parked.load(Ordering::SeqCst) >= 32).await;
+    assert_eq!(bridge.device("bob").await.post("mail").await.text(), "bob");
+    let events = bridge.finish().await;
+    let refused = events.iter().find(|event| event["reason"] == "upstream-unreachable").expect("one of alice's has no place");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.starts_with("max_connections_per_principal = 32 are in use by alice"), "{detail}");
+    assert_eq!((&refused["principal"], &refused["status"]), (&"alice".into(), &503.into()));
+}
+
+#[tokio::test]
+async fn a_principal_over_its_limit_gives_up_its_own_idle_connection_and_nobody_elses() {
+    let config = BackendConfig { max_connections_per_principal: 1, ..backend_at(backend(echo_connection).await) };
+    let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
+    let mut other = Bridge::caller("alice");
+    other.certificate.fingerprint = Fingerprint([7; 32]);
+    let (mut bob, mut alice, mut other) =
+        (bridge.device("bob").await, bridge.device("alice").await, bridge.device_as(other).await);
+    for (device, connection) in [(&mut bob, "0"), (&mut alice, "1"), (&mut other, "2")] {
+        assert_eq!(device.get("/eas").await.text(), connection);
+    }
+    assert_eq!(bob.get("/eas").await.text(), "0", "bob's was not touched");
+}
+
+/// Answers with the number of the connection, proved.
+async fn echo_connection(request: Request<Incoming>, connection: usize) -> Page {
+    proved(request.headers(), 200, connection.to_string())
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_gets_the_place_of_the_next_one_that_ends() {
+    for (per_principal, user) in [(1, "alice"), (64, "bob")] {
+        let (address, parked, release) = parks_get().await;
+        let config = BackendConfig {
+            max_connections_per_principal: per_principal,
+            max_connections: 1,
+            connect_timeout: 2 * PATIENCE,
+            ..backend_at(address)
+        };
+        let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
+        let mut first = park(&bridge, Bridge::caller("alice")).await;
+        until(|| parked.load(Ordering::SeqCst) == 1).await;
+        let mut second = bridge.device(user).await;
+        second.send("POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+        until(|| bridge.tokens.issued.load(Ordering::SeqCst) == 2).await;
+        release.send_replace(true);
+        assert_eq!(first.answer().await.text(), "alice");
+        assert_eq!(second.answer().await.text(), user, "although the first connection could have been kept");
+    }
+}
+
 #[tokio::test]
 async fn a_back_end_that_is_not_there_does_not_answer_or_speaks_no_http_is_503_with_its_reason() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();

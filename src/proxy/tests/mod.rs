@@ -153,6 +153,7 @@ fn backend_at(address: SocketAddr) -> BackendConfig {
         max_idle_per_principal: 4,
         max_body_bytes: 64 << 20,
         replay_buffer_bytes: 1 << 20,
+        max_connections_per_principal: 32,
         max_connections: 64,
     }
 }
@@ -234,6 +235,16 @@ impl Bridge {
 
 async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// Waits until this holds.
+async fn until(holds: impl Fn() -> bool) {
+    soon(async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// A device's end of a connection; speaks raw bytes.
