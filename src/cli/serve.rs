@@ -31,6 +31,9 @@ use crate::x509::Claims;
 /// Beyond the acquisition's own deadline: the time a token may take when the machine is busy.
 const TOKEN_MARGIN: Duration = Duration::from_secs(1);
 
+/// Devices sleep and change networks, but whoever takes nothing for so long in the middle of an answer is gone.
+const STALL_TIMEOUT: Duration = Duration::from_mins(5);
+
 /// After the drain deadline.
 const LAST_WAIT: Duration = Duration::from_secs(3);
 
@@ -93,7 +96,11 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     let shutdown = ShutdownTrigger::new();
     let (relay_ends, relay_end) = oneshot::channel::<()>();
     let relay = tokio::spawn(relay.serve(relay_config, async { drop(relay_end.await) }));
-    let server_limits = ServerLimits { max_connections: listener.max_connections, handshake_timeout: listener.handshake_timeout };
+    let server_limits = ServerLimits {
+        max_connections: listener.max_connections,
+        handshake_timeout: listener.handshake_timeout,
+        stall_timeout: STALL_TIMEOUT,
+    };
     let devices = Arc::new(Devices { acceptor: Arc::new(acceptor), mapper });
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");

@@ -34,6 +34,8 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// For one handshake.
     pub handshake_timeout: Duration,
+    /// Until a connection ends on which the device takes no byte of what it is sent.
+    pub stall_timeout: Duration,
 }
 
 /// Makes a caller out of a TCP connection: TLS, admission of the certificate, mapping to an account.
@@ -104,7 +106,7 @@ pub async fn serve<A: Acceptor, T: TokenSource>(
         let (acceptor, proxy, shutdown) = (Arc::clone(&acceptor), Arc::clone(&proxy), shutdown.clone());
         tokio::spawn(async move {
             let _permit: OwnedSemaphorePermit = permit;
-            match admitted(&*acceptor, tcp, peer, limits.handshake_timeout, &shutdown).await {
+            match admitted(&*acceptor, tcp, peer, limits, &shutdown).await {
                 Ok((io, caller)) => serve_connection(proxy, io, caller, peer, shutdown).await,
                 Err(refusal) => refused(&proxy, peer, refusal).await,
             }
@@ -116,10 +118,11 @@ async fn admitted<A: Acceptor>(
     acceptor: &A,
     tcp: TcpStream,
     peer: SocketAddr,
-    limit: Duration,
+    limits: ServerLimits,
     shutdown: &Shutdown,
 ) -> Result<(A::Io, Caller), Refusal> {
-    configure(&tcp).map_err(|error| Failure::new(Cause::HandshakeFailed, error.to_string()))?;
+    configure(&tcp, limits.stall_timeout).map_err(|error| Failure::new(Cause::HandshakeFailed, error.to_string()))?;
+    let limit = limits.handshake_timeout;
     tokio::select! {
         accepted = tokio::time::timeout(limit, acceptor.accept(tcp, peer)) => {
             accepted.unwrap_or_else(|_| Err(Failure::new(Cause::HandshakeTimeout, format!("{limit:?}")).into()))
@@ -128,8 +131,11 @@ async fn admitted<A: Acceptor>(
     }
 }
 
-fn configure(tcp: &TcpStream) -> io::Result<()> {
+fn configure(tcp: &TcpStream, stall_timeout: Duration) -> io::Result<()> {
     tcp.set_nodelay(true)?;
+    // Without it a device that acknowledges and reads nothing holds its request, and a connection to the back end, for ever.
+    let milliseconds = u32::try_from(stall_timeout.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(tcp, milliseconds)?;
     rustix::net::sockopt::set_socket_keepalive(tcp, true)?;
     rustix::net::sockopt::set_tcp_keepidle(tcp, KEEPALIVE_IDLE)?;
     rustix::net::sockopt::set_tcp_keepintvl(tcp, KEEPALIVE_INTERVAL)?;

@@ -141,6 +141,9 @@ async fn an_answer_that_outlasts_the_drain_is_cut_and_audited() {
     assert_eq!((events.len(), &events[0]["reason"]), (1, &"shutting-down".into()));
 }
 
+const SERVER_LIMITS: ServerLimits =
+    ServerLimits { max_connections: 1000, handshake_timeout: PATIENCE, stall_timeout: Duration::from_mins(5) };
+
 /// Lets everybody in as the user that the first line names; refuses `mallory`.
 struct ByName;
 
@@ -168,7 +171,7 @@ async fn the_accept_loop_lets_in_refuses_counts_and_stops() {
     let bridge = Bridge::to(backend(echo_user).await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = ServerLimits { max_connections: 2, handshake_timeout: Duration::from_millis(200) };
+    let limits = ServerLimits { max_connections: 2, handshake_timeout: Duration::from_millis(200), ..SERVER_LIMITS };
     let serving = tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
     let connect = || async { Device { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() } };
     let mut alice = connect().await;
@@ -213,7 +216,7 @@ async fn devices_that_connect_and_say_nothing_keep_nobody_out() {
     let bridge = Bridge::to(backend(echo_user).await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = ServerLimits { max_connections: 1000, handshake_timeout: 2 * PATIENCE };
+    let limits = ServerLimits { handshake_timeout: 2 * PATIENCE, ..SERVER_LIMITS };
     tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
     let mut silent = Vec::new();
     for _ in 0..400 {
@@ -234,7 +237,7 @@ async fn a_stop_ends_the_accept_loop_although_the_audit_log_takes_nothing() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = ServerLimits { max_connections: 0, handshake_timeout: PATIENCE };
+    let limits = ServerLimits { max_connections: 0, ..SERVER_LIMITS };
     let serving = tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
     for _ in 0..=MAX_REFUSALS {
         let mut refused = Device { stream: soon(TcpStream::connect(address)).await.unwrap(), buffer: Vec::new() };
@@ -244,6 +247,29 @@ async fn a_stop_ends_the_accept_loop_although_the_audit_log_takes_nothing() {
     soon(serving).await.unwrap();
     drop(places);
     assert!(soon(stopping).await.unwrap(), "and the events are written when it does");
+}
+
+#[tokio::test]
+async fn a_device_that_takes_nothing_of_its_answer_loses_the_connection() {
+    let address = raw_backend(|mut stream, _| async move {
+        let Some(head) = raw_head(&mut stream).await else { return };
+        let head = format!("HTTP/1.1 200 OK\r\n{}Content-Length: {}\r\n\r\n", raw_proof(&head), 1u64 << 34);
+        let _ = stream.write_all(head.as_bytes()).await;
+        while stream.write_all(&[0; 65536]).await.is_ok() {}
+    })
+    .await;
+    let bridge = Bridge::to(address);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServerLimits { stall_timeout: Duration::from_millis(500), ..SERVER_LIMITS };
+    tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
+    let mut device = Device { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() };
+    device.send("alice\nGET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(device.head().await.status, 200);
+    until(|| !bridge.log.lock().unwrap().is_empty()).await;
+    let event = &bridge.finish().await[0];
+    assert_eq!((&event["outcome"], &event["status"]), (&"client-gone".into(), &200.into()));
+    drop(device);
 }
 
 #[tokio::test]
