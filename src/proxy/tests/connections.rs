@@ -156,21 +156,11 @@ async fn idle_connections_are_closed_after_their_time_and_beyond_their_number() 
     let config = BackendConfig { idle_timeout: Duration::from_millis(50), ..backend_at(address) };
     let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
     assert_eq!(bridge.device("alice").await.get("/eas").await.status, 200);
-    soon(async {
-        while ended.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| ended.load(Ordering::SeqCst) > 0).await;
     let config = BackendConfig { max_idle_per_principal: 0, ..backend_at(address) };
     let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
     assert_eq!(bridge.device("alice").await.get("/eas").await.status, 200);
-    soon(async {
-        while ended.load(Ordering::SeqCst) == 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| ended.load(Ordering::SeqCst) > 1).await;
 }
 
 #[tokio::test]
@@ -195,12 +185,7 @@ async fn a_connection_beyond_the_limit_is_503_when_none_is_idle() {
     let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
     let mut waiting = bridge.device("alice").await;
     waiting.send("GET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    soon(async {
-        while bridge.tokens.issued.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| bridge.tokens.issued.load(Ordering::SeqCst) > 0).await;
     assert_eq!(bridge.device("bob").await.get("/eas").await.status, 503);
 }
 

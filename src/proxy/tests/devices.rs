@@ -68,12 +68,7 @@ async fn a_device_that_hangs_up_in_the_middle_of_its_body_cancels_the_request() 
     let bridge = Bridge::to(address);
     let mut device = bridge.device("alice").await;
     device.send("POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf").await;
-    soon(async {
-        while bridge.tokens.issued.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| bridge.tokens.issued.load(Ordering::SeqCst) > 0).await;
     drop(device);
     within_a_second(&gone).await;
     let events = bridge.finish().await;
@@ -94,12 +89,7 @@ async fn a_stop_closes_idle_connections_and_lets_requests_in_flight_end() {
     let bridge = Bridge::to(address);
     let (mut idle, mut busy) = (bridge.device("alice").await, bridge.device("bob").await);
     busy.send("GET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    soon(async {
-        while bridge.tokens.issued.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| bridge.tokens.issued.load(Ordering::SeqCst) > 0).await;
     let finishing = tokio::spawn(bridge.finish());
     assert!(idle.is_closed().await);
     release.send_replace(true);
@@ -232,8 +222,8 @@ async fn devices_that_connect_and_say_nothing_keep_nobody_out() {
 async fn a_stop_ends_the_accept_loop_although_the_audit_log_takes_nothing() {
     let bridge = Bridge::to("127.0.0.1:1".parse().unwrap());
     let mut places = Vec::new();
-    while let Ok(place) = tokio::time::timeout(Duration::from_millis(50), bridge.proxy.audit.reserve()).await {
-        places.push(place);
+    for _ in 0..AUDIT_PLACES {
+        places.push(soon(bridge.proxy.audit.reserve()).await);
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

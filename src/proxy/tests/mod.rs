@@ -37,6 +37,9 @@ use crate::tls::CertificateFacts;
 /// Nothing in these tests may take longer; what does hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Events that the audit log has places for.
+const AUDIT_PLACES: usize = 64;
+
 /// Tokens are `user|ticket|number|binding`; the answer that proves the server is `proof|` and the token.
 #[derive(Debug, Default)]
 struct FixedTokens {
@@ -186,7 +189,7 @@ impl Bridge {
 
     fn with(backend: BackendConfig, limits: HeadLimits, tokens: FixedTokens) -> Self {
         let log = Arc::default();
-        let (audit, writer) = AuditLog::start(Memory(Arc::clone(&log)), 64).unwrap();
+        let (audit, writer) = AuditLog::start(Memory(Arc::clone(&log)), AUDIT_PLACES).unwrap();
         let route = RouteConfig { host: None, path: "/eas".into(), backend: 0 };
         let tokens = Arc::new(tokens);
         let proxy = Proxy::new(Arc::clone(&tokens), vec![backend], vec![route], audit, limits, Duration::from_secs(5)).unwrap();
