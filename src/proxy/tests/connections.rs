@@ -130,6 +130,33 @@ async fn a_safe_request_on_a_connection_that_closes_under_it_is_sent_once_more()
 }
 
 #[tokio::test]
+async fn a_post_is_sent_elsewhere_when_its_connection_closes_before_a_byte_of_it_was_written() {
+    let (close, closed) = (Arc::<tokio::sync::Notify>::default(), Arc::<tokio::sync::Notify>::default());
+    let (told, tell) = (Arc::clone(&close), Arc::clone(&closed));
+    let address = serves_once(move |mut stream, _| {
+        let (told, tell) = (Arc::clone(&told), Arc::clone(&tell));
+        async move {
+            told.notified().await;
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "nothing was written");
+            tell.notify_one();
+        }
+    })
+    .await;
+    let bridge = Bridge::to(address);
+    let mut device = bridge.device("alice").await;
+    assert_eq!(device.get("/eas").await.status, 200);
+    let gate = bridge.tokens.gate.lock().await;
+    device.send("POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nmail").await;
+    until(|| bridge.tokens.asked.load(Ordering::SeqCst) == 2).await;
+    close.notify_one();
+    soon(closed.notified()).await;
+    drop(gate);
+    assert_eq!(device.answer().await.status, 200);
+    assert_eq!(bridge.finish().await[1]["outcome"], "served");
+}
+
+#[tokio::test]
 async fn a_post_on_a_connection_that_closes_under_it_is_not_sent_twice() {
     let (address, lost) = closes_under_the_second().await;
     let bridge = Bridge::to(address);

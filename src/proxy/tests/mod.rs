@@ -43,6 +43,9 @@ const AUDIT_PLACES: usize = 64;
 /// Tokens are `user|ticket|number|binding`; the answer that proves the server is `proof|` and the token.
 #[derive(Debug, Default)]
 struct FixedTokens {
+    asked: AtomicUsize,
+    /// No token is issued while a test holds it.
+    gate: tokio::sync::Mutex<()>,
     issued: AtomicUsize,
     forgotten: AtomicUsize,
     forget_refused: bool,
@@ -61,6 +64,8 @@ impl TokenSource for Arc<FixedTokens> {
         binding: Option<&ChannelBinding>,
         _: Instant,
     ) -> Result<IssuedToken<FixedReply>, Failure> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.lock().await);
         let user = grant.principal().to_string();
         if let Some(cause) = self.refused.lock().unwrap().get(&user) {
             return Err(Failure::new(*cause, "secret detail"));
