@@ -9,10 +9,10 @@ mod places;
 mod pool;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
@@ -35,6 +35,7 @@ pub(super) struct Backend {
     connector: Connector,
     pool: Arc<Pool>,
     places: Arc<Places>,
+    persistence: Once,
 }
 
 /// A connection that belongs to one grant. Dropping it closes it.
@@ -78,12 +79,26 @@ impl Backend {
         let places = Arc::new(Places::new(config.max_connections, config.max_connections_per_principal));
         let pool = Arc::new(Pool::new(config.max_idle_per_principal, config.idle_timeout, Arc::clone(&places)));
         Pool::spawn_sweeper(&pool);
-        Ok(Self { config, connector, pool, places })
+        Ok(Self { config, connector, pool, places, persistence: Once::new() })
     }
 
     /// Whether a token can only be made for a connection that is there already.
     pub(super) fn binds_tokens(&self) -> bool {
         self.connector.is_tls() && self.config.channel_binding
+    }
+
+    /// Notes, once, that the back end says it authenticates connections (`Persistent-Auth: true`, as IIS does) and nobody told us.
+    pub(super) fn note_persistence(&self, headers: &HeaderMap) {
+        let persistent = headers.get("persistent-auth").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+        if persistent && !self.config.identity_bound {
+            self.persistence.call_once(|| {
+                let backend = &*self.config.target.name;
+                tracing::debug!(
+                    backend,
+                    "it authenticates connections (Persistent-Auth: true); identity_bound = true if later answers carry no proof"
+                );
+            });
+        }
     }
 
     /// A kept connection of this grant, if there is one that is still open.
