@@ -117,10 +117,11 @@ fn written(takes: &[Option<usize>], ids: &[&str]) -> (String, String) {
         queue.try_send(event(id)).unwrap();
     }
     drop(queue);
-    let disk = |takes: &[_], holds| Disk { takes: takes.to_vec().into_iter(), holds };
+    let disk = |takes: Vec<_>, holds| Disk { takes: takes.into_iter(), holds };
     let process_log = Arc::clone(&said);
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || disk(&[], Arc::clone(&process_log))).finish();
-    let disk = disk(takes, Arc::clone(&holds));
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || disk(Vec::new(), Arc::clone(&process_log))).finish();
+    let disk = disk(takes.to_vec(), Arc::clone(&holds));
     tracing::subscriber::with_default(subscriber, || log::write_all(events, disk, false));
     let text = |bytes: &Mutex<Vec<u8>>| String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
     (text(&holds), text(&said))

@@ -245,7 +245,7 @@ async fn a_device_that_takes_nothing_of_its_answer_loses_the_connection() {
         let Some(head) = raw_head(&mut stream).await else { return };
         let head = format!("HTTP/1.1 200 OK\r\n{}Content-Length: {}\r\n\r\n", raw_proof(&head), 1u64 << 34);
         let _ = stream.write_all(head.as_bytes()).await;
-        while stream.write_all(&[0; 65536]).await.is_ok() {}
+        while stream.write_all(&[0; 4096]).await.is_ok() {}
     })
     .await;
     let bridge = Bridge::to(address);
