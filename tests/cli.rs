@@ -1,18 +1,28 @@
 //! The command as its user meets it: the real binary, its exit codes and what it prints.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests, also their helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "these are tests, also their helpers")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Nothing in these tests may take longer; what does hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kcd-bridge")).args(arguments).env("COLUMNS", "200").output().unwrap()
@@ -441,6 +451,99 @@ fn a_setting_that_cannot_work_with_that_server_is_a_warning() {
     site.one("warning", "backend[0].transport", "no TLS 1.2");
     site.change("HTTP/mbx1", "ldap/mbx1");
     site.one("warning", "backend[0].spn", "not HTTP");
+}
+
+/// A running bridge, its log line by line. Killed when dropped.
+struct Bridge {
+    process: Child,
+    log: Receiver<String>,
+}
+
+impl Bridge {
+    fn serve(site: &Site, audit: Stdio) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kcd-bridge"));
+        command.arg("serve").arg("--config").arg(site.path("bridge.toml")).stdout(audit).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let (tell, log) = channel();
+        std::thread::spawn(move || lines.into_iter().try_for_each(|line| tell.send(line)));
+        Self { process, log }
+    }
+
+    /// The next line of the log that says this.
+    fn says(&self, text: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the log never says {text:?}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Its exit code, as soon as nothing more comes from it.
+    fn ended(mut self) -> i32 {
+        let end = loop {
+            if let Err(end) = self.log.recv_timeout(PATIENCE) {
+                break end;
+            }
+        };
+        assert_eq!(end, RecvTimeoutError::Disconnected, "it still runs");
+        self.process.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The end of a stream that takes nothing more, and the other end that keeps it open.
+fn full_stream() -> (UnixStream, UnixStream) {
+    let (mut writer, reader) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(&[0]).is_ok() {}
+    writer.set_nonblocking(false).unwrap();
+    (writer, reader)
+}
+
+#[test]
+fn either_signal_stops_the_bridge_in_order() {
+    let site = Site::new();
+    for signal in [Signal::TERM, Signal::INT] {
+        let bridge = Bridge::serve(&site, Stdio::null());
+        bridge.says("listening");
+        bridge.signal(signal);
+        bridge.says("stopped");
+        assert_eq!(bridge.ended(), 0);
+    }
+}
+
+#[test]
+fn a_stop_ends_although_nobody_reads_the_audit_log_and_at_once_when_told_twice() {
+    let site = Site::new();
+    for twice in [false, true] {
+        let (audit, _unread) = full_stream();
+        let bridge = Bridge::serve(&site, Stdio::from(OwnedFd::from(audit)));
+        let listening = bridge.says("listening");
+        let address = listening.rsplit_once("address=").unwrap().1;
+        drop(TcpStream::connect(address).unwrap());
+        bridge.says("handshake-failed");
+        bridge.signal(Signal::TERM);
+        bridge.says("stopping");
+        if twice {
+            bridge.signal(Signal::TERM);
+            bridge.says("told to stop a second time");
+        } else {
+            bridge.says("AUDIT EVENTS LOST");
+        }
+        assert_eq!(bridge.ended(), 3);
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
@@ -31,16 +34,21 @@ impl AuditLog {
             Some(path) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
-                Self::start(File::from(file), places)
+                Self::start_after(ends_within_a_line(path), File::from(file), places)
             }
-            None => Self::start(io::stdout(), places),
+            // A descriptor of its own: a write that nobody takes must not hold the lock that the end of the process asks for.
+            None => Self::start(File::from(io::stdout().as_fd().try_clone_to_owned()?), places),
         }
     }
 
     /// A log that writes to `out`: one JSON object, one line, one `write` call per event.
     pub fn start(out: impl Write + Send + 'static, places: usize) -> io::Result<(Self, AuditWriter)> {
+        Self::start_after(false, out, places)
+    }
+
+    fn start_after(torn: bool, out: impl Write + Send + 'static, places: usize) -> io::Result<(Self, AuditWriter)> {
         let (queue, events) = mpsc::channel(places.max(1));
-        let writer = thread::Builder::new().name("audit".into()).spawn(move || write_all(events, out))?;
+        let writer = thread::Builder::new().name("audit".into()).spawn(move || write_all(events, out, torn))?;
         Ok((Self { queue }, AuditWriter(writer)))
     }
 
@@ -75,15 +83,69 @@ impl AuditWriter {
     }
 }
 
-fn write_all(mut events: mpsc::Receiver<Event>, mut out: impl Write) {
+/// Writes events until the queue ends. `torn`: what was written before does not end with a line end.
+pub(super) fn write_all(mut events: mpsc::Receiver<Event>, out: impl Write, torn: bool) {
+    let mut lines = Lines { out, torn };
+    let mut lost: u64 = 0;
     while let Some(event) = events.blocking_recv() {
-        let written = serde_json::to_vec(&event).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            out.write_all(&line)?;
-            out.flush()
-        });
-        if let Err(error) = written {
-            tracing::error!(correlation_id = event.correlation_id, %error, "AUDIT EVENT LOST: the audit log cannot be written");
+        match lines.write(&event) {
+            Ok(()) if lost > 0 => {
+                tracing::error!(lost, "AUDIT EVENTS LOST: the audit log can be written again");
+                lost = 0;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if lost == 0 {
+                    let id = event.correlation_id;
+                    tracing::error!(correlation_id = id, %error, "AUDIT EVENT LOST: the audit log cannot be written; those that follow are counted");
+                }
+                lost += 1;
+            }
         }
     }
+    if lost > 0 {
+        tracing::error!(lost, "AUDIT EVENTS LOST: the audit log ends and could not be written to the last");
+    }
+}
+
+/// Whole lines, also after one that could be written only in part.
+struct Lines<W> {
+    out: W,
+    torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = if self.torn { vec![b'\n'] } else { Vec::new() };
+        serde_json::to_writer(&mut line, event)?;
+        line.push(b'\n');
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            let count = match self.out.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => count.min(rest.len()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let (written, unwritten) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+            self.torn = !written.ends_with(b"\n");
+            rest = unwritten;
+        }
+        self.out.flush()
+    }
+}
+
+/// Whether a file's last line was not written to its end, as far as the file can be read.
+fn ends_within_a_line(path: &Path) -> bool {
+    let last = || {
+        let file = File::from(rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )?);
+        let mut last = [0];
+        file.read_exact_at(&mut last, file.metadata()?.len().checked_sub(1).ok_or(io::ErrorKind::UnexpectedEof)?)?;
+        io::Result::Ok(last)
+    };
+    last().is_ok_and(|last| last != *b"\n")
 }

@@ -1,5 +1,6 @@
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
@@ -88,4 +89,79 @@ async fn a_full_queue_makes_the_next_request_wait_and_loses_nothing() {
     drop(log);
     tokio::task::spawn_blocking(|| writer.finish()).await.unwrap();
     assert_eq!(lines.iter().count(), 3, "each event in one write");
+}
+
+/// A disk that takes so many bytes of each write; `None`: it is full.
+struct Disk {
+    takes: std::vec::IntoIter<Option<usize>>,
+    holds: Arc<Mutex<Vec<u8>>>,
+}
+
+impl std::io::Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let taken = self.takes.next().unwrap_or(Some(usize::MAX)).ok_or(std::io::ErrorKind::StorageFull)?.min(bytes.len());
+        self.holds.lock().unwrap().extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes these events to such a disk; what it holds then, and what the process log says.
+fn written(takes: &[Option<usize>], ids: &[&str]) -> (String, String) {
+    let (holds, said) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+    let (queue, events) = tokio::sync::mpsc::channel(ids.len());
+    for id in ids {
+        queue.try_send(event(id)).unwrap();
+    }
+    drop(queue);
+    let disk = |takes: Vec<_>, holds| Disk { takes: takes.into_iter(), holds };
+    let process_log = Arc::clone(&said);
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || disk(Vec::new(), Arc::clone(&process_log))).finish();
+    let disk = disk(takes.to_vec(), Arc::clone(&holds));
+    tracing::subscriber::with_default(subscriber, || log::write_all(events, disk, false));
+    let text = |bytes: &Mutex<Vec<u8>>| String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
+    (text(&holds), text(&said))
+}
+
+#[test]
+fn a_line_that_was_written_in_part_does_not_spoil_the_next() {
+    let (holds, _) = written(&[Some(20), None, None, Some(1), None, Some(30)], &["torn", "none", "newline", "whole", "last"]);
+    let ids: Vec<_> = holds
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .map(|event| event["correlation_id"].clone())
+        .collect();
+    assert_eq!(ids, ["whole", "last"], "{holds}");
+    assert_eq!(holds.lines().count(), 3, "one line is torn, and none is empty: {holds}");
+}
+
+#[test]
+fn a_run_of_lost_events_is_reported_at_its_beginning_and_with_its_number_at_its_end() {
+    for (ids, end) in [(&["one", "two", "three", "four"][..], "can be written again"), (&["one", "two", "three"], "ends")] {
+        let (_, said) = written(&[None, None, None], ids);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{said}");
+        assert!(lines[0].contains("AUDIT EVENT LOST") && lines[0].contains("\"one\""), "{said}");
+        assert!(lines[1].contains("AUDIT EVENTS LOST") && lines[1].contains("lost=3") && lines[1].contains(end), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_ends_within_a_line_is_continued_on_the_next() {
+    for (found, lines) in [("", 1), ("{}\n", 2), ("{\"time\":\"20", 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        std::fs::write(&path, found).unwrap();
+        let (log, writer) = AuditLog::open(&AuditConfig { file: Some(path.clone()) }, 4).unwrap();
+        log.reserve().await.unwrap().emit(event("new"));
+        drop(log);
+        writer.finish();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let last = serde_json::from_str::<serde_json::Value>(text.lines().last().unwrap()).unwrap();
+        assert_eq!((text.lines().count(), &last["correlation_id"]), (lines, &"new".into()), "{text}");
+    }
 }

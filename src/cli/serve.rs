@@ -10,10 +10,13 @@ use rustls_pki_types::UnixTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tracing::{error, info, warn};
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, AuditWriter};
 use crate::cli::{Exit, Output, check, kerberos_process, telemetry};
 use crate::config::{self, Config};
 use crate::failure::Failure;
@@ -27,6 +30,12 @@ use crate::x509::Claims;
 
 /// Beyond the acquisition's own deadline: the time a token may take when the machine is busy.
 const TOKEN_MARGIN: Duration = Duration::from_secs(1);
+
+/// Devices sleep and change networks, but whoever takes nothing for so long in the middle of an answer is gone.
+const STALL_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// After the drain deadline.
+const LAST_WAIT: Duration = Duration::from_secs(3);
 
 /// Runs the bridge until it is told to stop.
 pub(in crate::cli) fn run(path: &Path, output: &mut Output) -> Exit {
@@ -82,32 +91,83 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     let proxy = Proxy::new(tokens, backends, routes, audit, limits, token_timeout).map_err(|error| error.to_string())?;
     let socket = bind(listener.address).await?;
 
+    let told = stop_signals().map_err(|error| format!("signals cannot be received: {error}"))?;
+
     let shutdown = ShutdownTrigger::new();
-    let (relay_ends, relay_end) = tokio::sync::oneshot::channel::<()>();
+    let (relay_ends, relay_end) = oneshot::channel::<()>();
     let relay = tokio::spawn(relay.serve(relay_config, async { drop(relay_end.await) }));
     let server_limits = ServerLimits {
         max_connections: listener.max_connections,
-        max_handshakes: 256,
         handshake_timeout: listener.handshake_timeout,
+        stall_timeout: STALL_TIMEOUT,
     };
     let devices = Arc::new(Devices { acceptor: Arc::new(acceptor), mapper });
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");
     let accepting = tokio::spawn(proxy::serve(socket, devices, Arc::new(proxy), server_limits, shutdown.listen()));
+    Running { accepting, relay, relay_ends, audit_writer, shutdown, drain_timeout: listener.drain_timeout, last_wait: LAST_WAIT }
+        .until_told(told)
+        .await
+}
 
-    told_to_stop().await.map_err(|error| format!("signals cannot be received: {error}"))?;
-    info!(drain_timeout = ?listener.drain_timeout, "stopping: no new connections, requests in flight may end");
-    if !shutdown.stop(listener.drain_timeout).await {
-        warn!("the drain deadline passed with requests in flight; they were cancelled");
+/// What runs until the process is told to stop.
+struct Running {
+    accepting: JoinHandle<()>,
+    relay: JoinHandle<io::Result<()>>,
+    relay_ends: oneshot::Sender<()>,
+    audit_writer: AuditWriter,
+    shutdown: ShutdownTrigger,
+    drain_timeout: Duration,
+    /// What each part gets to end, and the audit log to write out what it holds, after the drain.
+    last_wait: Duration,
+}
+
+impl Running {
+    /// Waits for the first word to stop, or for a part that ends without one; then stops everything. A second word ends at once.
+    async fn until_told(mut self, mut told: mpsc::Receiver<()>) -> Result<(), String> {
+        let lost = tokio::select! {
+            _ = told.recv() => None,
+            ended = &mut self.accepting => Some(format!("connections are no longer accepted: {ended:?}")),
+            ended = &mut self.relay => Some(format!("the KDC relay ended: {ended:?}")),
+        };
+        if let Some(lost) = &lost {
+            error!("{lost}; the bridge cannot go on");
+        }
+        info!(drain_timeout = ?self.drain_timeout, "stopping: no new connections, requests in flight may end");
+        let stopped = tokio::select! {
+            stopped = self.stop() => stopped,
+            Some(()) = told.recv() => {
+                warn!("told to stop a second time: ending at once; requests in flight are cut, audit events may be missing");
+                Err("ended before the stop was complete".into())
+            }
+        };
+        lost.map_or(stopped, Err)
     }
-    let _ = accepting.await;
-    drop(relay_ends);
-    if let Ok(Err(error)) = relay.await {
-        error!(%error, "the KDC relay ended with an error");
+
+    /// The orderly stop. Nothing in it waits without a limit.
+    async fn stop(self) -> Result<(), String> {
+        if !self.shutdown.stop(self.drain_timeout).await {
+            warn!("the drain deadline passed with requests in flight; they were cancelled");
+        }
+        let Self { accepting, relay, relay_ends, audit_writer, last_wait, .. } = self;
+        if !accepting.is_finished() && timeout(last_wait, accepting).await.is_err() {
+            error!("accepting connections did not end");
+        }
+        drop(relay_ends);
+        if !relay.is_finished() {
+            match timeout(last_wait, relay).await {
+                Ok(Ok(Ok(()))) => {}
+                ended => error!(?ended, "the KDC relay did not end well"),
+            }
+        }
+        let written = tokio::task::spawn_blocking(move || audit_writer.finish());
+        if timeout(last_wait, written).await.is_err() {
+            error!("AUDIT EVENTS LOST: the audit log takes nothing more");
+            return Err("audit events could not be written".into());
+        }
+        info!("stopped");
+        Ok(())
     }
-    let _ = tokio::task::spawn_blocking(move || audit_writer.finish()).await;
-    info!("stopped");
-    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
@@ -122,14 +182,23 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-async fn told_to_stop() -> io::Result<()> {
+/// One message for each SIGTERM or SIGINT from now on.
+fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    let (tell, told) = mpsc::channel(2);
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                signal = terminate.recv() => signal,
+                signal = interrupt.recv() => signal,
+            };
+            if signal.is_none() || tell.send(()).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(told)
 }
 
 fn with_remedy(failure: &Failure) -> String {
@@ -168,4 +237,101 @@ impl Standing for Admitted {
 
 fn refusal(refused: HandshakeRefused) -> Refusal {
     Refusal { failure: refused.failure, certificate: refused.certificate }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::audit::Event;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A sink that takes nothing until its sender is dropped.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Parts that end when they are told to.
+    fn running(drain_timeout: Duration) -> (Running, AuditLog) {
+        let shutdown = ShutdownTrigger::new();
+        let listening = shutdown.listen();
+        let accepting = tokio::spawn(async move { listening.draining().await });
+        let (relay_ends, relay_end) = oneshot::channel::<()>();
+        let relay = tokio::spawn(async move {
+            drop(relay_end.await);
+            Ok(())
+        });
+        let (audit, audit_writer) = AuditLog::start(io::sink(), 1).unwrap();
+        (Running { accepting, relay, relay_ends, audit_writer, shutdown, drain_timeout, last_wait: PATIENCE }, audit)
+    }
+
+    async fn soon<F: Future>(future: F) -> F::Output {
+        timeout(PATIENCE, future).await.expect("in time")
+    }
+
+    #[tokio::test]
+    async fn one_word_stops_everything_in_order() {
+        let (running, audit) = running(PATIENCE);
+        drop(audit);
+        let (tell, told) = mpsc::channel(2);
+        tell.send(()).await.unwrap();
+        assert_eq!(soon(running.until_told(told)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_second_word_ends_a_stop_that_waits_for_requests() {
+        let (running, _audit) = running(10 * PATIENCE);
+        let in_flight = running.shutdown.listen();
+        let (tell, told) = mpsc::channel(2);
+        tell.send(()).await.unwrap();
+        let stopping = tokio::spawn(running.until_told(told));
+        soon(in_flight.draining()).await;
+        assert!(!stopping.is_finished());
+        tell.send(()).await.unwrap();
+        assert!(soon(stopping).await.unwrap().is_err());
+        drop(in_flight);
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_although_the_audit_log_and_the_parts_are_stuck() {
+        let (mut running, _) = running(PATIENCE);
+        running.last_wait = Duration::from_millis(20);
+        let (release, gate) = std::sync::mpsc::channel();
+        let (audit, audit_writer) = AuditLog::start(Stuck(gate), 1).unwrap();
+        running.audit_writer = audit_writer;
+        audit.reserve().await.unwrap().emit(Event::default());
+        running.accepting = tokio::spawn(std::future::pending());
+        running.relay = tokio::spawn(std::future::pending());
+        let (tell, told) = mpsc::channel(2);
+        tell.send(()).await.unwrap();
+        assert!(soon(running.until_told(told)).await.is_err());
+        drop((release, audit));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_untold_ends_the_bridge() {
+        for relay_first in [true, false] {
+            let (mut running, audit) = running(PATIENCE);
+            drop(audit);
+            if relay_first {
+                running.relay = tokio::spawn(async { Err(io::ErrorKind::Other.into()) });
+            } else {
+                running.accepting = tokio::spawn(async {});
+            }
+            let (_tell, told) = mpsc::channel(2);
+            let reason = soon(running.until_told(told)).await.unwrap_err();
+            assert!(reason.contains(if relay_first { "relay" } else { "accepted" }), "{reason}");
+        }
+    }
 }

@@ -331,6 +331,12 @@ static BACKEND: Table = Table {
             "kept connections are closed after it; IIS closes at 120 s",
         ),
         key("max_idle_per_principal", Count(0, 1024), Default("4"), "connections kept for one user"),
+        key(
+            "max_connections_per_principal",
+            Count(1, 1_000_000),
+            Default("32"),
+            "connections of one user at a time, kept ones included; a waiting Ping holds one",
+        ),
         key("max_connections", Count(1, 1_000_000), Default("4096"), "connections to this back end"),
         key("max_body_bytes", Size(1, 1024 * GIB), Default("30MiB"), "size of one request's body"),
         key(

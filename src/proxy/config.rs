@@ -37,6 +37,8 @@ pub struct BackendConfig {
     pub max_body_bytes: u64,
     /// `replay_buffer_bytes`: of a body kept to send it again after a first 401 (default 1 MiB in memory)
     pub replay_buffer_bytes: usize,
+    /// `max_connections_per_principal`: active and kept connections of one principal (default 32)
+    pub max_connections_per_principal: usize,
     /// `max_connections` to this back end (default 4096)
     pub max_connections: usize,
 }

@@ -233,6 +233,7 @@ impl<T: TokenSource> Exchange<'_, T> {
         let status = response.status();
         // `?` drops the connection on a wrong AP-REP: whoever answered, nothing more is said to them.
         let verdict = reply.judge(&www_authenticate(response.headers()))?;
+        self.backend.note_persistence(response.headers());
         if matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
             return Err(Failure::new(Cause::UpstreamMalformed, format!("status {status}, which nothing asked for")));
         }

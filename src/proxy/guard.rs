@@ -129,6 +129,11 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
         (!between_requests && !self.shared.with(|state| state.ended)).then_some(self.io)
     }
 
+    /// Whether bytes of a request have come that HTTP was not given.
+    pub(super) fn holds_part_of_a_request(&self) -> bool {
+        matches!(self.position, Position::Head(_)) && !self.buffer.is_empty()
+    }
+
     fn refuse(&mut self, cause: Cause, detail: &str) {
         self.shared.with(|state| {
             state.in_flight = true;
@@ -192,6 +197,10 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
             Poll::Ready(Ok(false)) if !self.buffer.is_empty() => {
                 self.broken(Cause::MalformedRequest, "the connection ended inside a request's head");
                 Poll::Ready(Ok(false))
+            }
+            Poll::Ready(Err(error)) if !self.buffer.is_empty() => {
+                self.broken(Cause::MalformedRequest, &format!("the connection broke inside a request's head: {error}"));
+                Poll::Ready(Err(error))
             }
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {

@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+use crate::failure::{Cause, Failure};
 use crate::kerberos::TokenSource;
 use crate::proxy::guard::{Guard, Shared};
 use crate::proxy::record::Record;
@@ -45,14 +46,17 @@ where
             () = connection.shutdown.over() => break None,
         }
     };
-    if let Some(failure) = connection.shared.take_broken() {
+    let guard = http.into_parts().io.into_inner();
+    let cut_off = || Failure::new(Cause::ShuttingDown, "before the request was complete");
+    let unserved = connection.shared.take_broken().or_else(|| (draining && guard.holds_part_of_a_request()).then(cut_off));
+    if let Some(failure) = unserved {
         let mut record =
             Record::begin(&connection.proxy.audit, &connection.shutdown, None, &connection.caller, connection.peer).await;
         record.fail(failure);
     }
     match result {
         Some(Ok(())) => {
-            if let Some(io) = http.into_parts().io.into_inner().into_unread() {
+            if let Some(io) = guard.into_unread() {
                 linger(io).await;
             }
         }

@@ -1,4 +1,7 @@
-//! Accepting connections: how many, how many handshakes at a time, and what to do when descriptors run out.
+//! Accepting connections: how many, how long a handshake may take, and what to do when descriptors run out.
+//!
+//! Handshakes have no limit of their own: whoever merely connects would use it up. Their work is done on the runtime's threads,
+//! and only when bytes have come; what waits for bytes counts as a connection and has `handshake_timeout`.
 
 use std::future::Future;
 use std::io;
@@ -21,15 +24,18 @@ use crate::tls::CertificateFacts;
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
+/// Connections over the limit whose events wait for a place in the audit log; then nobody is accepted until one is written.
+pub(super) const MAX_REFUSALS: usize = 64;
+
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
     /// Connections at a time, handshakes included.
     pub max_connections: usize,
-    /// TLS handshakes at a time; more of them wait. They are what costs most.
-    pub max_handshakes: usize,
-    /// For one handshake, its wait included.
+    /// For one handshake.
     pub handshake_timeout: Duration,
+    /// Until a connection ends on which the device takes no byte of what it is sent.
+    pub stall_timeout: Duration,
 }
 
 /// Makes a caller out of a TCP connection: TLS, admission of the certificate, mapping to an account.
@@ -65,7 +71,7 @@ pub async fn serve<A: Acceptor, T: TokenSource>(
     shutdown: Shutdown,
 ) {
     let connections = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-    let handshakes = Arc::new(Semaphore::new(limits.max_handshakes.clamp(1, Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let mut back_off = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
@@ -85,14 +91,22 @@ pub async fn serve<A: Acceptor, T: TokenSource>(
         back_off = Duration::ZERO;
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
             drop(tcp);
-            refused(&proxy, peer, Failure::new(Cause::TooManyConnections, format!("{}", limits.max_connections)).into()).await;
+            let turn = tokio::select! {
+                turn = Arc::clone(&refusals).acquire_owned() => turn.ok(),
+                () = shutdown.draining() => None,
+            };
+            let failure = Failure::new(Cause::TooManyConnections, limits.max_connections.to_string());
+            let (proxy, shutdown) = (Arc::clone(&proxy), shutdown.clone());
+            tokio::spawn(async move {
+                refused(&proxy, peer, failure.into()).await;
+                drop((turn, shutdown));
+            });
             continue;
         };
-        let (acceptor, proxy, handshakes, shutdown) =
-            (Arc::clone(&acceptor), Arc::clone(&proxy), Arc::clone(&handshakes), shutdown.clone());
+        let (acceptor, proxy, shutdown) = (Arc::clone(&acceptor), Arc::clone(&proxy), shutdown.clone());
         tokio::spawn(async move {
             let _permit: OwnedSemaphorePermit = permit;
-            match admitted(&*acceptor, tcp, peer, &handshakes, limits.handshake_timeout, &shutdown).await {
+            match admitted(&*acceptor, tcp, peer, limits, &shutdown).await {
                 Ok((io, caller)) => serve_connection(proxy, io, caller, peer, shutdown).await,
                 Err(refusal) => refused(&proxy, peer, refusal).await,
             }
@@ -104,25 +118,24 @@ async fn admitted<A: Acceptor>(
     acceptor: &A,
     tcp: TcpStream,
     peer: SocketAddr,
-    handshakes: &Semaphore,
-    limit: Duration,
+    limits: ServerLimits,
     shutdown: &Shutdown,
 ) -> Result<(A::Io, Caller), Refusal> {
-    configure(&tcp).map_err(|error| Failure::new(Cause::HandshakeFailed, error.to_string()))?;
-    let handshake = async {
-        let _permit = handshakes.acquire().await;
-        acceptor.accept(tcp, peer).await
-    };
+    configure(&tcp, limits.stall_timeout).map_err(|error| Failure::new(Cause::HandshakeFailed, error.to_string()))?;
+    let limit = limits.handshake_timeout;
     tokio::select! {
-        accepted = tokio::time::timeout(limit, handshake) => {
+        accepted = tokio::time::timeout(limit, acceptor.accept(tcp, peer)) => {
             accepted.unwrap_or_else(|_| Err(Failure::new(Cause::HandshakeTimeout, format!("{limit:?}")).into()))
         }
         () = shutdown.draining() => Err(Failure::new(Cause::HandshakeFailed, "the bridge is stopping").into()),
     }
 }
 
-fn configure(tcp: &TcpStream) -> io::Result<()> {
+fn configure(tcp: &TcpStream, stall_timeout: Duration) -> io::Result<()> {
     tcp.set_nodelay(true)?;
+    // Without it a device that acknowledges and reads nothing holds its request, and a connection to the back end, for ever.
+    let milliseconds = u32::try_from(stall_timeout.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(tcp, milliseconds)?;
     rustix::net::sockopt::set_socket_keepalive(tcp, true)?;
     rustix::net::sockopt::set_tcp_keepidle(tcp, KEEPALIVE_IDLE)?;
     rustix::net::sockopt::set_tcp_keepintvl(tcp, KEEPALIVE_INTERVAL)?;

@@ -47,6 +47,7 @@ fn backend(section: &Section<'_>) -> Option<BackendConfig> {
     let response_timeout = section.duration_or("response_timeout", profile_default(profile_name, "response_timeout"));
     let idle_timeout = section.duration("idle_timeout");
     let max_idle_per_principal = section.count("max_idle_per_principal");
+    let max_connections_per_principal = section.count("max_connections_per_principal");
     let max_connections = section.count("max_connections");
     let max_body_bytes = section.size("max_body_bytes");
     let replay_buffer_bytes = section.size_in_memory("replay_buffer_bytes");
@@ -66,6 +67,7 @@ fn backend(section: &Section<'_>) -> Option<BackendConfig> {
         max_idle_per_principal: max_idle_per_principal?,
         max_body_bytes: max_body_bytes?,
         replay_buffer_bytes: replay_buffer_bytes?,
+        max_connections_per_principal: max_connections_per_principal?,
         max_connections: max_connections?,
     })
 }

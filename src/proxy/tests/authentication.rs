@@ -1,5 +1,6 @@
 use super::*;
 use sha2::{Digest, Sha256};
+use tracing::level_filters::LevelFilter;
 
 /// A back end that answers as the script says, and then proves itself; it notes token and body of every request.
 struct Scripted {
@@ -391,4 +392,27 @@ async fn a_certificate_that_expires_while_its_connection_is_open_gets_nothing_mo
     assert_eq!(device.get("/eas").await.status, 403);
     assert!(device.is_closed().await);
     assert_eq!(bridge.finish().await[0]["reason"], "certificate-expired");
+}
+
+#[tokio::test]
+async fn a_server_that_says_it_authenticates_connections_is_noted_once_and_the_key_named() {
+    for (value, identity_bound, times) in [("true", false, 1), ("True", false, 1), ("true", true, 0), ("false", false, 0)] {
+        let address = backend(move |request: Request<Incoming>, _| async move {
+            with(proved(request.headers(), 200, ""), "persistent-auth", value)
+        })
+        .await;
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let process_log = Arc::clone(&said);
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::DEBUG)
+            .with_writer(move || Memory(Arc::clone(&process_log)))
+            .finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let bridge = Bridge::with(BackendConfig { identity_bound, ..backend_at(address) }, LIMITS, FixedTokens::default());
+        for _ in 0..2 {
+            assert_eq!(bridge.device("alice").await.get("/eas").await.header("persistent-auth"), None);
+        }
+        let said = String::from_utf8(said.lock().unwrap().clone()).unwrap();
+        assert_eq!(said.matches("identity_bound = true").count(), times, "{value} {identity_bound}: {said}");
+    }
 }

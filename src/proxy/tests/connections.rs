@@ -130,6 +130,33 @@ async fn a_safe_request_on_a_connection_that_closes_under_it_is_sent_once_more()
 }
 
 #[tokio::test]
+async fn a_post_is_sent_elsewhere_when_its_connection_closes_before_a_byte_of_it_was_written() {
+    let (close, closed) = (Arc::<tokio::sync::Notify>::default(), Arc::<tokio::sync::Notify>::default());
+    let (told, tell) = (Arc::clone(&close), Arc::clone(&closed));
+    let address = serves_once(move |mut stream, _| {
+        let (told, tell) = (Arc::clone(&told), Arc::clone(&tell));
+        async move {
+            told.notified().await;
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "nothing was written");
+            tell.notify_one();
+        }
+    })
+    .await;
+    let bridge = Bridge::to(address);
+    let mut device = bridge.device("alice").await;
+    assert_eq!(device.get("/eas").await.status, 200);
+    let gate = bridge.tokens.gate.lock().await;
+    device.send("POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nmail").await;
+    until(|| bridge.tokens.asked.load(Ordering::SeqCst) == 2).await;
+    close.notify_one();
+    soon(closed.notified()).await;
+    drop(gate);
+    assert_eq!(device.answer().await.status, 200);
+    assert_eq!(bridge.finish().await[1]["outcome"], "served");
+}
+
+#[tokio::test]
 async fn a_post_on_a_connection_that_closes_under_it_is_not_sent_twice() {
     let (address, lost) = closes_under_the_second().await;
     let bridge = Bridge::to(address);
@@ -156,21 +183,11 @@ async fn idle_connections_are_closed_after_their_time_and_beyond_their_number() 
     let config = BackendConfig { idle_timeout: Duration::from_millis(50), ..backend_at(address) };
     let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
     assert_eq!(bridge.device("alice").await.get("/eas").await.status, 200);
-    soon(async {
-        while ended.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| ended.load(Ordering::SeqCst) > 0).await;
     let config = BackendConfig { max_idle_per_principal: 0, ..backend_at(address) };
     let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
     assert_eq!(bridge.device("alice").await.get("/eas").await.status, 200);
-    soon(async {
-        while ended.load(Ordering::SeqCst) == 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| ended.load(Ordering::SeqCst) > 1).await;
 }
 
 #[tokio::test]
@@ -195,13 +212,95 @@ async fn a_connection_beyond_the_limit_is_503_when_none_is_idle() {
     let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
     let mut waiting = bridge.device("alice").await;
     waiting.send("GET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    soon(async {
-        while bridge.tokens.issued.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    until(|| bridge.tokens.issued.load(Ordering::SeqCst) > 0).await;
+    assert_eq!(bridge.device("bob").await.get("/eas").await.status, 503);
+}
+
+/// Parks `GET` until it is released, and counts what is parked; answers other requests at once.
+async fn parks_get() -> (SocketAddr, Arc<AtomicUsize>, tokio::sync::watch::Sender<bool>) {
+    let (release, released) = tokio::sync::watch::channel(false);
+    let parked = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&parked);
+    let address = backend(move |request: Request<Incoming>, connection| {
+        let (count, mut released) = (Arc::clone(&count), released.clone());
+        async move {
+            if request.method() == "GET" {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = released.wait_for(|go| *go).await;
+            }
+            echo_user(request, connection).await
         }
     })
     .await;
-    assert_eq!(bridge.device("bob").await.get("/eas").await.status, 503);
+    (address, parked, release)
+}
+
+async fn park(bridge: &Bridge, caller: Caller) -> Device {
+    let mut device = bridge.device_as(caller).await;
+    device.send("GET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    device
+}
+
+#[tokio::test]
+async fn one_principal_cannot_take_every_connection_of_a_back_end() {
+    let (address, parked, _release) = parks_get().await;
+    let config = BackendConfig { max_connections: 33, connect_timeout: Duration::from_secs(1), ..backend_at(address) };
+    let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
+    let mut waiting = Vec::new();
+    for number in 0..33 {
+        // Another certificate makes no other principal.
+        let mut alice = Bridge::caller("alice");
+        alice.certificate.fingerprint = Fingerprint([number; 32]);
+        waiting.push(park(&bridge, alice).await);
+    }
+    until(|| parked.load(Ordering::SeqCst) >= 32).await;
+    assert_eq!(bridge.device("bob").await.post("mail").await.text(), "bob");
+    let events = bridge.finish().await;
+    let refused = events.iter().find(|event| event["reason"] == "upstream-unreachable").expect("one of alice's has no place");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.starts_with("max_connections_per_principal = 32 are in use by alice"), "{detail}");
+    assert_eq!((&refused["principal"], &refused["status"]), (&"alice".into(), &503.into()));
+}
+
+#[tokio::test]
+async fn a_principal_over_its_limit_gives_up_its_own_idle_connection_and_nobody_elses() {
+    let config = BackendConfig { max_connections_per_principal: 1, ..backend_at(backend(echo_connection).await) };
+    let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
+    let mut other = Bridge::caller("alice");
+    other.certificate.fingerprint = Fingerprint([7; 32]);
+    let (mut bob, mut alice, mut other) =
+        (bridge.device("bob").await, bridge.device("alice").await, bridge.device_as(other).await);
+    for (device, connection) in [(&mut bob, "0"), (&mut alice, "1"), (&mut other, "2")] {
+        assert_eq!(device.get("/eas").await.text(), connection);
+    }
+    assert_eq!(bob.get("/eas").await.text(), "0", "bob's was not touched");
+}
+
+/// Answers with the number of the connection, proved.
+async fn echo_connection(request: Request<Incoming>, connection: usize) -> Page {
+    proved(request.headers(), 200, connection.to_string())
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_gets_the_place_of_the_next_one_that_ends() {
+    for (per_principal, user) in [(1, "alice"), (64, "bob")] {
+        let (address, parked, release) = parks_get().await;
+        let config = BackendConfig {
+            max_connections_per_principal: per_principal,
+            max_connections: 1,
+            connect_timeout: 2 * PATIENCE,
+            ..backend_at(address)
+        };
+        let bridge = Bridge::with(config, LIMITS, FixedTokens::default());
+        let mut first = park(&bridge, Bridge::caller("alice")).await;
+        until(|| parked.load(Ordering::SeqCst) == 1).await;
+        let mut second = bridge.device(user).await;
+        second.send("POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+        until(|| bridge.tokens.issued.load(Ordering::SeqCst) == 2).await;
+        release.send_replace(true);
+        assert_eq!(first.answer().await.text(), "alice");
+        assert_eq!(second.answer().await.text(), user, "although the first connection could have been kept");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::proxy::server::MAX_REFUSALS;
 
 /// Takes a request, answers with `answer` if there is one, and tells when the bridge has closed the connection.
 async fn parking(answer: &'static str) -> (SocketAddr, Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>) {
@@ -67,12 +68,7 @@ async fn a_device_that_hangs_up_in_the_middle_of_its_body_cancels_the_request() 
     let bridge = Bridge::to(address);
     let mut device = bridge.device("alice").await;
     device.send("POST /eas HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf").await;
-    soon(async {
-        while bridge.tokens.issued.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| bridge.tokens.issued.load(Ordering::SeqCst) > 0).await;
     drop(device);
     within_a_second(&gone).await;
     let events = bridge.finish().await;
@@ -93,12 +89,7 @@ async fn a_stop_closes_idle_connections_and_lets_requests_in_flight_end() {
     let bridge = Bridge::to(address);
     let (mut idle, mut busy) = (bridge.device("alice").await, bridge.device("bob").await);
     busy.send("GET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    soon(async {
-        while bridge.tokens.issued.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| bridge.tokens.issued.load(Ordering::SeqCst) > 0).await;
     let finishing = tokio::spawn(bridge.finish());
     assert!(idle.is_closed().await);
     release.send_replace(true);
@@ -140,6 +131,9 @@ async fn an_answer_that_outlasts_the_drain_is_cut_and_audited() {
     assert_eq!((events.len(), &events[0]["reason"]), (1, &"shutting-down".into()));
 }
 
+const SERVER_LIMITS: ServerLimits =
+    ServerLimits { max_connections: 1000, handshake_timeout: PATIENCE, stall_timeout: Duration::from_mins(5) };
+
 /// Lets everybody in as the user that the first line names; refuses `mallory`.
 struct ByName;
 
@@ -167,7 +161,7 @@ async fn the_accept_loop_lets_in_refuses_counts_and_stops() {
     let bridge = Bridge::to(backend(echo_user).await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = ServerLimits { max_connections: 2, max_handshakes: 1, handshake_timeout: Duration::from_millis(200) };
+    let limits = ServerLimits { max_connections: 2, handshake_timeout: Duration::from_millis(200), ..SERVER_LIMITS };
     let serving = tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
     let connect = || async { Device { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() } };
     let mut alice = connect().await;
@@ -202,6 +196,70 @@ async fn the_accept_loop_lets_in_refuses_counts_and_stops() {
     );
     assert_eq!(events[1]["certificate"]["issuer"], "CN=Device CA");
     assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn devices_that_connect_and_say_nothing_keep_nobody_out() {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, rustix::process::Rlimit { current: files.maximum, ..files })
+        .unwrap();
+    let bridge = Bridge::to(backend(echo_user).await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServerLimits { handshake_timeout: 2 * PATIENCE, ..SERVER_LIMITS };
+    tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(soon(TcpStream::connect(address)).await.unwrap());
+    }
+    let mut alice = Device { stream: soon(TcpStream::connect(address)).await.unwrap(), buffer: Vec::new() };
+    alice.send("alice\n").await;
+    assert_eq!(alice.get("/eas").await.text(), "alice");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_accept_loop_although_the_audit_log_takes_nothing() {
+    let bridge = Bridge::to("127.0.0.1:1".parse().unwrap());
+    let mut places = Vec::new();
+    for _ in 0..AUDIT_PLACES {
+        places.push(soon(bridge.proxy.audit.reserve()).await);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServerLimits { max_connections: 0, ..SERVER_LIMITS };
+    let serving = tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
+    for _ in 0..=MAX_REFUSALS {
+        let mut refused = Device { stream: soon(TcpStream::connect(address)).await.unwrap(), buffer: Vec::new() };
+        assert!(refused.is_closed().await);
+    }
+    let stopping = tokio::spawn(bridge.trigger.stop(PATIENCE));
+    soon(serving).await.unwrap();
+    drop(places);
+    assert!(soon(stopping).await.unwrap(), "and the events are written when it does");
+}
+
+#[tokio::test]
+async fn a_device_that_takes_nothing_of_its_answer_loses_the_connection() {
+    let address = raw_backend(|mut stream, _| async move {
+        let Some(head) = raw_head(&mut stream).await else { return };
+        let head = format!("HTTP/1.1 200 OK\r\n{}Content-Length: {}\r\n\r\n", raw_proof(&head), 1u64 << 34);
+        let _ = stream.write_all(head.as_bytes()).await;
+        while stream.write_all(&[0; 4096]).await.is_ok() {}
+    })
+    .await;
+    let bridge = Bridge::to(address);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServerLimits { stall_timeout: Duration::from_millis(500), ..SERVER_LIMITS };
+    tokio::spawn(serve(listener, Arc::new(ByName), Arc::clone(&bridge.proxy), limits, bridge.trigger.listen()));
+    let mut device = Device { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() };
+    device.send("alice\nGET /eas HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(device.head().await.status, 200);
+    until(|| !bridge.log.lock().unwrap().is_empty()).await;
+    let event = &bridge.finish().await[0];
+    assert_eq!((&event["outcome"], &event["status"]), (&"client-gone".into(), &200.into()));
+    drop(device);
 }
 
 #[tokio::test]

@@ -1,3 +1,8 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
 use super::*;
 
 /// What a strict reader refuses, as the administrator sees the reason.
@@ -131,6 +136,61 @@ async fn a_head_that_does_not_come_whole_in_time_ends_the_connection_and_is_audi
     let mut reasons: Vec<_> = events.iter().map(|event| event["reason"].as_str().unwrap()).collect();
     reasons.sort_unstable();
     assert_eq!(reasons, ["malformed-request", "request-timeout"]);
+}
+
+/// A device's connection that holds the beginning of a head; then it is reset, or tells that the bridge waits for more.
+struct HalfHead {
+    sent: bool,
+    reset: bool,
+    waiting: Arc<tokio::sync::Notify>,
+}
+
+impl AsyncRead for HalfHead {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if !std::mem::replace(&mut self.sent, true) {
+            out.put_slice(b"GET /eas HTTP/1.1\r\nHo");
+            return Poll::Ready(Ok(()));
+        }
+        if self.reset {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
+        }
+        self.waiting.notify_one();
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for HalfHead {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_a_reset_or_a_stop_cuts_off_is_audited() {
+    for (reset, reason, outcome) in [(true, "malformed-request", "refused"), (false, "shutting-down", "failed")] {
+        let bridge = Bridge::to("127.0.0.1:1".parse().unwrap());
+        let waiting = Arc::<tokio::sync::Notify>::default();
+        let io = HalfHead { sent: false, reset, waiting: Arc::clone(&waiting) };
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let serving = serve_connection(Arc::clone(&bridge.proxy), io, Bridge::caller("alice"), peer, bridge.trigger.listen());
+        let serving = tokio::spawn(serving);
+        if reset {
+            soon(serving).await.unwrap();
+        } else {
+            soon(waiting.notified()).await;
+        }
+        let events = bridge.finish().await;
+        let found: Vec<_> = events.iter().map(|event| (event["reason"].as_str(), event["outcome"].as_str())).collect();
+        assert_eq!(found, [(Some(reason), Some(outcome))]);
+    }
 }
 
 #[tokio::test]

@@ -37,9 +37,15 @@ use crate::tls::CertificateFacts;
 /// Nothing in these tests may take longer; what does hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Events that the audit log has places for.
+const AUDIT_PLACES: usize = 64;
+
 /// Tokens are `user|ticket|number|binding`; the answer that proves the server is `proof|` and the token.
 #[derive(Debug, Default)]
 struct FixedTokens {
+    asked: AtomicUsize,
+    /// No token is issued while a test holds it.
+    gate: tokio::sync::Mutex<()>,
     issued: AtomicUsize,
     forgotten: AtomicUsize,
     forget_refused: bool,
@@ -58,6 +64,8 @@ impl TokenSource for Arc<FixedTokens> {
         binding: Option<&ChannelBinding>,
         _: Instant,
     ) -> Result<IssuedToken<FixedReply>, Failure> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.lock().await);
         let user = grant.principal().to_string();
         if let Some(cause) = self.refused.lock().unwrap().get(&user) {
             return Err(Failure::new(*cause, "secret detail"));
@@ -153,6 +161,7 @@ fn backend_at(address: SocketAddr) -> BackendConfig {
         max_idle_per_principal: 4,
         max_body_bytes: 64 << 20,
         replay_buffer_bytes: 1 << 20,
+        max_connections_per_principal: 32,
         max_connections: 64,
     }
 }
@@ -185,7 +194,7 @@ impl Bridge {
 
     fn with(backend: BackendConfig, limits: HeadLimits, tokens: FixedTokens) -> Self {
         let log = Arc::default();
-        let (audit, writer) = AuditLog::start(Memory(Arc::clone(&log)), 64).unwrap();
+        let (audit, writer) = AuditLog::start(Memory(Arc::clone(&log)), AUDIT_PLACES).unwrap();
         let route = RouteConfig { host: None, path: "/eas".into(), backend: 0 };
         let tokens = Arc::new(tokens);
         let proxy = Proxy::new(Arc::clone(&tokens), vec![backend], vec![route], audit, limits, Duration::from_secs(5)).unwrap();
@@ -234,6 +243,16 @@ impl Bridge {
 
 async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// Waits until this holds.
+async fn until(holds: impl Fn() -> bool) {
+    soon(async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// A device's end of a connection; speaks raw bytes.

@@ -13,13 +13,13 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsConnector;
 
 use crate::failure::{Cause, Failure};
 use crate::kerberos::ChannelBinding;
 use crate::policy::Grant;
 use crate::proxy::upstream::binding::end_point_hash;
+use crate::proxy::upstream::places::Place;
 use crate::proxy::upstream::pool::Pool;
 use crate::proxy::upstream::{Closing, Owned};
 use crate::proxy::{Authority, BackendConfig, Transport};
@@ -90,13 +90,13 @@ impl Connector {
         self.tls.is_some()
     }
 
-    /// Connects for this grant; the connection's task holds the permit until the connection is closed.
-    pub(super) async fn open(&self, grant: &Grant, pool: &Arc<Pool>, permit: OwnedSemaphorePermit) -> Result<Owned, Failure> {
+    /// Connects for this grant; the connection's task holds the place until the connection is closed.
+    pub(super) async fn open(&self, grant: &Grant, pool: &Arc<Pool>, place: Place) -> Result<Owned, Failure> {
         let tcp = self.tcp().await.map_err(|error| {
             let Authority { host, port } = &self.authority;
             Failure::new(Cause::UpstreamUnreachable, format!("{host}:{port}: {error}"))
         })?;
-        let Some(tls) = &self.tls else { return start(tcp, None, grant, pool, permit).await };
+        let Some(tls) = &self.tls else { return start(tcp, None, grant, pool, place).await };
         let failed = |problem: String| Failure::new(Cause::UpstreamTls, format!("{}: {problem}", self.authority.host));
         let stream = tls.connector.connect(tls.name.clone(), tcp).await.map_err(|error| failed(error.to_string()))?;
         let binding = if tls.bind {
@@ -108,7 +108,7 @@ impl Connector {
         } else {
             None
         };
-        start(stream, binding, grant, pool, permit).await
+        start(stream, binding, grant, pool, place).await
     }
 
     async fn tcp(&self) -> io::Result<TcpStream> {
@@ -157,14 +157,14 @@ async fn start<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     binding: Option<ChannelBinding>,
     grant: &Grant,
     pool: &Arc<Pool>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<Owned, Failure> {
     let (sender, connection) = http1::Builder::new()
         .handshake(TokioIo::new(io))
         .await
         .map_err(|error| Failure::new(Cause::UpstreamUnreachable, error.to_string()))?;
     let task = tokio::spawn(async move {
-        let _permit = permit;
+        let _place = place;
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }

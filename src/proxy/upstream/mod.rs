@@ -5,16 +5,16 @@
 
 mod binding;
 mod connect;
+mod places;
 mod pool;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::failure::{Cause, Failure};
@@ -23,6 +23,7 @@ use crate::policy::Grant;
 use crate::proxy::BackendConfig;
 use crate::proxy::upload::AttemptBody;
 use connect::Connector;
+use places::{Place, Places};
 use pool::Pool;
 
 pub use connect::ConnectorError;
@@ -33,7 +34,8 @@ pub(super) struct Backend {
     pub(super) config: BackendConfig,
     connector: Connector,
     pool: Arc<Pool>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
+    persistence: Once,
 }
 
 /// A connection that belongs to one grant. Dropping it closes it.
@@ -74,15 +76,29 @@ impl Backend {
     /// A back end; reads its trust anchors. Must run inside the runtime, which sweeps the pool.
     pub(super) fn new(config: BackendConfig) -> Result<Self, ConnectorError> {
         let connector = Connector::new(&config)?;
-        let pool = Arc::new(Pool::new(config.max_idle_per_principal, config.idle_timeout));
+        let places = Arc::new(Places::new(config.max_connections, config.max_connections_per_principal));
+        let pool = Arc::new(Pool::new(config.max_idle_per_principal, config.idle_timeout, Arc::clone(&places)));
         Pool::spawn_sweeper(&pool);
-        let permits = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { config, connector, pool, permits })
+        Ok(Self { config, connector, pool, places, persistence: Once::new() })
     }
 
     /// Whether a token can only be made for a connection that is there already.
     pub(super) fn binds_tokens(&self) -> bool {
         self.connector.is_tls() && self.config.channel_binding
+    }
+
+    /// Notes, once, that the back end says it authenticates connections (`Persistent-Auth: true`, as IIS does) and nobody told us.
+    pub(super) fn note_persistence(&self, headers: &HeaderMap) {
+        let persistent = headers.get("persistent-auth").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+        if persistent && !self.config.identity_bound {
+            self.persistence.call_once(|| {
+                let backend = &*self.config.target.name;
+                tracing::debug!(
+                    backend,
+                    "it authenticates connections (Persistent-Auth: true); identity_bound = true if later answers carry no proof"
+                );
+            });
+        }
     }
 
     /// A kept connection of this grant, if there is one that is still open.
@@ -101,8 +117,8 @@ impl Backend {
     pub(super) async fn connect(&self, grant: &Grant) -> Result<Owned, Failure> {
         let limit = self.config.connect_timeout;
         let connecting = async {
-            let permit = self.permit().await?;
-            self.connector.open(grant, &self.pool, permit).await
+            let place = self.place(grant).await?;
+            self.connector.open(grant, &self.pool, place).await
         };
         tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
             let detail = format!("{}:{}: no connection within {limit:?}", self.config.authority.host, self.config.authority.port);
@@ -110,18 +126,19 @@ impl Backend {
         })
     }
 
-    /// One of `max_connections`. A kept connection that nobody uses makes room.
-    async fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let waited = Instant::now();
-        self.pool.drop_oldest();
-        let permit = tokio::time::timeout(self.config.connect_timeout / 2, Arc::clone(&self.permits).acquire_owned()).await;
-        permit.ok().and_then(Result::ok).ok_or_else(|| {
-            let detail = format!("max_connections = {} are in use (waited {:?})", self.config.max_connections, waited.elapsed());
+    /// One of the principal's places and one of all. A kept connection that nobody uses makes room: the principal's own for its own.
+    async fn place(&self, grant: &Grant) -> Result<Place, Failure> {
+        let (started, principal) = (Instant::now(), grant.principal());
+        let until = started + self.config.connect_timeout / 2;
+        let none_free = |key: &str, limit: usize, whose: &str| {
+            let detail = format!("{key} = {limit} are in use{whose} (waited {:?})", started.elapsed());
             Failure::new(Cause::UpstreamUnreachable, detail)
-        })
+        };
+        let own = self.places.share(principal, until, || self.pool.drop_oldest(Some(principal))).await.ok_or_else(|| {
+            none_free("max_connections_per_principal", self.config.max_connections_per_principal, &format!(" by {principal}"))
+        })?;
+        let place = self.places.place(own, until, || self.pool.drop_oldest(None)).await;
+        place.ok_or_else(|| none_free("max_connections", self.config.max_connections, ""))
     }
 }
 

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::identity::Principal;
 use crate::policy::Grant;
 use crate::proxy::upstream::Owned;
+use crate::proxy::upstream::places::Places;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: Mutex<HashMap<Grant, Vec<Idle>>>,
     max_per_grant: usize,
     timeout: Duration,
+    places: Arc<Places>,
 }
 
 #[derive(Debug)]
@@ -21,8 +24,8 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(max_per_grant: usize, timeout: Duration) -> Self {
-        Self { idle: Mutex::default(), max_per_grant, timeout }
+    pub(super) fn new(max_per_grant: usize, timeout: Duration, places: Arc<Places>) -> Self {
+        Self { idle: Mutex::default(), max_per_grant, timeout, places }
     }
 
     /// Closes what was idle too long or was closed by the back end, for as long as the pool lives.
@@ -49,12 +52,16 @@ impl Pool {
         found
     }
 
-    /// Keeps a connection under the grant it was made for.
+    /// Keeps a connection under the grant it was made for, unless somebody waits for its place.
     pub(super) fn put(&self, connection: Owned) {
         if self.max_per_grant == 0 || connection.sender.is_closed() {
             return;
         }
         let mut idle = self.lock();
+        // Under the lock: who begins to wait later finds it here.
+        if self.places.is_wanted(connection.grant.principal()) {
+            return;
+        }
         let mine = idle.entry(connection.grant.clone()).or_default();
         mine.push(Idle { connection, since: Instant::now() });
         if mine.len() > self.max_per_grant {
@@ -62,10 +69,11 @@ impl Pool {
         }
     }
 
-    /// Closes the connection that was idle longest, whosever it is.
-    pub(super) fn drop_oldest(&self) {
+    /// Closes the connection that was idle longest: this principal's, or whosever it is.
+    pub(super) fn drop_oldest(&self, of: Option<&Arc<Principal>>) {
         let mut idle = self.lock();
-        let oldest = idle.iter().filter_map(|(grant, mine)| Some((mine.first()?.since, grant))).min_by_key(|(since, _)| *since);
+        let candidates = idle.iter().filter(|(grant, _)| of.is_none_or(|principal| grant.principal() == principal));
+        let oldest = candidates.filter_map(|(grant, mine)| Some((mine.first()?.since, grant))).min_by_key(|(since, _)| *since);
         let Some(grant) = oldest.map(|(_, grant)| grant.clone()) else { return };
         if let Some(mine) = idle.get_mut(&grant) {
             mine.remove(0);
