@@ -142,10 +142,10 @@ fn origin_and_path(url: &str) -> (String, String) {
     }
 }
 
-/// Who is tried: a UPN as it was typed, or what a certificate maps to. A failure is in the lines; the error is what was asked for.
+/// Who is tried: a UPN, or what a certificate maps to. A failure is in the lines; the error is what was asked for.
 fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> Result<Principal, String> {
     if let Some(user) = &args.user.user {
-        return Ok(Principal::for_diagnosis(RequestedName::Enterprise(user.to_ascii_lowercase().into())));
+        return Ok(Principal::for_diagnosis(RequestedName::Enterprise(user.normalized().into())));
     }
     let file = args.user.certificate.clone().unwrap_or_default();
     let start = Instant::now();
