@@ -22,7 +22,9 @@ readonly HERE ROOT KCD_LAB
 export KCD_LAB
 readonly WORK=$KCD_LAB/bench PKI=$KCD_LAB/pki
 readonly LAB=$HERE/lab.sh
-readonly PORT=8443 NGINX_PORT=8444
+# shellcheck disable=SC2034  # of lab/bridge.sh
+readonly PORT=8443
+readonly NGINX_PORT=8444
 readonly ROUNDS=${ROUNDS:-5} REQUESTS=${REQUESTS:-10000} CONNECTIONS=${CONNECTIONS:-32}
 readonly RESULT=${CARGO_TARGET_DIR:-$ROOT/target}/bench.json
 # shellcheck source=integration/lab/bridge.sh
