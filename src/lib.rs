@@ -15,6 +15,7 @@
 //! shutdown     drain, deadline, end
 //! naming       realms, principal names, SPNs, SIDs
 //! failure      every way to fail: stage, cause, remedy
+//! files        reading what a configuration names
 //! der secret   bytes and secrets
 //! ```
 
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod der;
 pub mod failure;
+pub mod files;
 pub mod identity;
 pub mod kerberos;
 pub mod naming;

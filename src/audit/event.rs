@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::der::format_kerberos_time;
 use crate::failure::Failure;
 use crate::kerberos::TicketFacts;
-use crate::kerberos::crypto::Etype;
+use crate::kerberos::wire::crypto::Etype;
 
 /// One line of the audit log. Absent fields are left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

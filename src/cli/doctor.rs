@@ -212,9 +212,10 @@ fn judge_probe(report: ProbeReport, mutual: Mutual) -> Result<String, Failure> {
     let offers_ntlm = offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("ntlm"));
     match (status, verdict?) {
         (401, _) if offers_ntlm && !offers_kerberos => Err(Failure::new(Cause::NtlmOnly, seen)),
-        (401, Verdict::KrbError { code, .. }) => {
-            Err(Failure::new(Cause::TokenRefused, format!("{seen}, KRB-ERROR {code} {}", crate::kerberos::krb_error::name(code))))
-        }
+        (401, Verdict::KrbError { code, .. }) => Err(Failure::new(
+            Cause::TokenRefused,
+            format!("{seen}, KRB-ERROR {code} {}", crate::kerberos::wire::krb_error::name(code)),
+        )),
         (401, Verdict::Proved) => Err(Failure::new(
             Cause::TokenRefused,
             format!("{seen}, and the token was accepted: the account has no right to this"),

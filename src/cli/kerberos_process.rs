@@ -3,9 +3,9 @@
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tracing::warn;
 
+use crate::kerberos::acquire::gss;
+use crate::kerberos::acquire::krb5_conf::{self, PrivateFile};
 use crate::kerberos::config::KerberosConfig;
-use crate::kerberos::gss;
-use crate::kerberos::krb5_conf::{self, PrivateFile};
 use crate::kerberos::relay::{BoundRelay, Relay};
 
 /// Keys live in this process, some of them in a library that does not wipe them: no core dump, no ptrace by others (decision 10c).

@@ -18,13 +18,13 @@ pub use problem::{Complaint, Problem, Problems};
 pub use reference::markdown;
 pub use value::kdc_address;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use toml::de::DeTable;
 
 use crate::audit::AuditConfig;
+use crate::files::read_regular;
 use crate::identity::RuleConfig;
 use crate::kerberos::config::{KdcAddress, KerberosConfig};
 use crate::naming::name::{OwnPrincipal, Spn};
@@ -68,6 +68,9 @@ pub const DEFAULT_PATH: &str = "/etc/kcd-bridge/kcd-bridge.toml";
 /// A configuration file longer than this is some other file.
 const LONGEST_FILE: u64 = 16 << 20;
 
+/// Syntax errors shown.
+const MOST_SYNTAX_ERRORS: usize = 8;
+
 /// Reads a configuration file. Paths in it are relative to its directory. Nothing but this one file is opened.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let source = path.display().to_string();
@@ -82,7 +85,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
         Problems { source: source.clone(), list: vec![problem], readable: false }
     };
     let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
-    let bytes = read(&absolute).map_err(|error| unreadable(&error))?;
+    let bytes = read_regular(&absolute, LONGEST_FILE).map_err(|error| unreadable(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         let (message, remedy) = ("this is not UTF-8 text".to_owned(), "save the file as UTF-8".to_owned());
@@ -93,22 +96,14 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     parse(&text, base).map_err(|problems| Problems { source, ..problems })
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 16 MiB"));
-    }
-    Ok(bytes)
-}
-
 /// Reads configuration text; relative paths are taken from `base`. Opens no file and reads no environment.
 pub fn parse(text: &str, base: &Path) -> Result<Config, Problems> {
     let problems = |list| Problems { source: "configuration".to_owned(), list, readable: true };
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         // What could be read of a file that is not TOML says nothing: only the syntax is reported.
-        return Err(problems(errors.iter().map(|error| syntax_problem(text, error)).collect()));
+        // Beyond a few, one slip is the cause of many, or the file is something else altogether.
+        return Err(problems(errors.iter().take(MOST_SYNTAX_ERRORS).map(|error| syntax_problem(text, error)).collect()));
     }
     let reader = Reader::new(text, base);
     let config = build::config(&reader.root(&table));

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Cause, Failure, Stage};
 use crate::identity::Principal;
-use crate::kerberos::acquisition::{Acquirer, Shared};
+use crate::kerberos::acquire::acquisition::{Acquirer, Shared};
 use crate::kerberos::config::KerberosConfig;
-use crate::kerberos::crypto::Etype;
 use crate::kerberos::engine::Mint;
-use crate::kerberos::keytab::Keytab;
-use crate::kerberos::pins::SidPins;
+use crate::kerberos::proof::keytab::Keytab;
+use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
+use crate::kerberos::wire::crypto::Etype;
 use crate::policy::Target;
 
 /// One stage: its name, how long it took, what was seen or why it failed.
@@ -60,7 +60,7 @@ impl Diagnosis {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
         })?;
         let evidence = self.stage("identity", || {
-            let evidence = acquirer.open_evidence(&user)?;
+            let evidence = acquirer.open_evidence(&user, target)?;
             let sid = acquirer.identify(principal, &evidence)?;
             let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
             let seen = format!("{}@{}, SID {sid}, {forwardable}", evidence.client(), evidence.client_realm());

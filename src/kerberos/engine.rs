@@ -5,11 +5,12 @@ use std::time::SystemTime;
 use tokio::task::spawn_blocking;
 
 use crate::failure::{Cause, Failure};
-use crate::kerberos::gss::{GssError, ReferenceContext, UserCredential};
-use crate::kerberos::mint::{MintOptions, MintableTicket};
+use crate::kerberos::acquire::gss::{GssError, ReferenceContext, UserCredential};
 use crate::kerberos::reply::Reply;
-use crate::kerberos::ticket::ServiceTicket;
-use crate::kerberos::{ChannelBinding, NegotiateToken, spnego};
+use crate::kerberos::wire::mint::{MintOptions, MintableTicket};
+use crate::kerberos::wire::spnego;
+use crate::kerberos::wire::ticket::ServiceTicket;
+use crate::kerberos::{ChannelBinding, NegotiateToken};
 use crate::naming::name::Spn;
 use crate::policy::{Target, TokenFormat};
 

@@ -2,41 +2,32 @@
 //!
 //! ```text
 //! Grant -> TokenSource::token -> NegotiateToken (sent once) + PendingReply (verifies the AP-REP)
+//!
+//! delegator   the engine: a ticket from the cache or from the workers, a token from the ticket
+//! tickets     the cache: one acquisition a key, how old a ticket may get, what ends it
+//! engine      minting by ourselves or, for reference, by the library; reply: the answer to a token
+//! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
+//! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
+//! relay       every KDC exchange, seen and bounded
+//! wire        bytes: encryption types, AP-REQ, AP-REP, SPNEGO, KRB-ERROR
 //! ```
 
 #![deny(unsafe_code)]
 
-pub mod account_rules;
-mod acquisition;
-pub mod ap_rep;
-pub mod asn1;
-pub mod authenticator_clock;
-mod challenge;
-pub mod classify;
+pub mod acquire;
 pub mod config;
-pub mod crypto;
 pub mod delegator;
 pub mod diagnosis;
 pub mod engine;
-pub mod evidence;
-pub mod exported_credential;
-pub mod framing;
-pub mod gss;
-pub mod inspect;
-pub mod keytab;
-pub mod krb5_conf;
-pub mod krb_error;
-pub mod mint;
-pub mod pac;
-mod pins;
+pub mod proof;
 pub mod relay;
 pub mod reply;
-pub mod spnego;
-pub mod ticket;
-mod worker;
-#[doc(hidden)]
+mod tickets;
+pub mod wire;
+
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -60,9 +51,9 @@ pub trait TokenSource: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<IssuedToken<Self::Reply>, Failure>> + Send;
 
-    /// Forgets the service ticket of this grant, so that the next token comes from a new one. Returns false when that is refused
-    /// because tickets for this SPN are being reacquired too often.
-    fn forget(&self, grant: &Grant) -> bool;
+    /// Forgets the service ticket that a refused token came from, so that the next token comes from a new one. Returns false when that
+    /// is refused because tickets of this user, or for this SPN, are being reacquired too often.
+    fn forget(&self, grant: &Grant, ticket: TicketId) -> bool;
 }
 
 /// One token, how to check the answer to it, and what is known about its ticket.
@@ -153,9 +144,37 @@ impl ChannelBinding {
     }
 }
 
+/// Tells one acquired ticket from another in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TicketId(u64);
+
+impl TicketId {
+    /// An id that no other ticket has.
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl TicketFacts {
+    /// The same for a token from the cache: nothing was acquired for it.
+    fn for_hit(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            sid: self.sid.clone(),
+            spn: self.spn.clone(),
+            stages: Vec::new(),
+            cache_hit: true,
+            ..*self
+        }
+    }
+}
+
 /// What is known about the ticket behind a token; no secret in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TicketFacts {
+    /// Which ticket it is, in this process.
+    pub id: TicketId,
     /// Client name and realm as the KDC wrote them.
     pub client: String,
     /// SID from the evidence ticket's PAC.

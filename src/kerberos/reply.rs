@@ -4,12 +4,13 @@ use http::HeaderValue;
 
 use crate::der::DerError;
 use crate::failure::{Cause, Failure};
-use crate::kerberos::ap_rep::{ApRepExpectation, ProvedServer};
-use crate::kerberos::challenge::{Offers, Token};
-use crate::kerberos::gss::ReferenceContext;
-use crate::kerberos::krb_error::KrbError;
-use crate::kerberos::spnego::{self, NegState, NegTokenResp};
-use crate::kerberos::{PendingReply, Verdict, framing};
+use crate::kerberos::acquire::gss::ReferenceContext;
+use crate::kerberos::wire::ap_rep::{ApRepExpectation, ProvedServer};
+use crate::kerberos::wire::challenge::{Offers, Token};
+use crate::kerberos::wire::framing;
+use crate::kerberos::wire::krb_error::KrbError;
+use crate::kerberos::wire::spnego::{self, NegState, NegTokenResp};
+use crate::kerberos::{PendingReply, Verdict};
 use crate::policy::TokenFormat;
 
 /// What every NTLM message begins with.

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::failure::{Cause, Failure};
-use crate::kerberos::{IssuedToken, PendingReply, TokenSource, Verdict};
+use crate::kerberos::{IssuedToken, PendingReply, TicketId, TokenSource, Verdict};
 use crate::policy::Grant;
 use crate::proxy::Mutual;
 use crate::proxy::hygiene::clean_request;
@@ -88,6 +88,7 @@ struct Attempted<R> {
     response: Response<Incoming>,
     connection: Owned,
     reply: R,
+    ticket: TicketId,
 }
 
 impl<T: TokenSource> Exchange<'_, T> {
@@ -114,7 +115,7 @@ impl<T: TokenSource> Exchange<'_, T> {
             let verdict = attempted.reply.judge(&www_authenticate(attempted.response.headers()));
             tried = match after_401(tried, verdict.as_ref().ok()) {
                 Next::FreshToken => Tried::FreshToken,
-                Next::FreshTicket if self.tokens.forget(self.grant) => Tried::FreshTicket,
+                Next::FreshTicket if self.tokens.forget(self.grant, attempted.ticket) => Tried::FreshTicket,
                 Next::FreshTicket => {
                     return Err(Failure::new(
                         Cause::TokenRefused,
@@ -136,7 +137,7 @@ impl<T: TokenSource> Exchange<'_, T> {
         loop {
             let kept = connection.is_some();
             let (mut connection_now, issued) = self.equipped(connection.take()).await?;
-            let IssuedToken { token, reply, .. } = issued;
+            let IssuedToken { token, reply, facts } = issued;
             let request = self.request(message, token.into_header())?;
             self.record.event.attempts += 1;
             let started = Instant::now();
@@ -146,7 +147,7 @@ impl<T: TokenSource> Exchange<'_, T> {
                 Ok(Ok(response)) => {
                     self.record.note_stage("response", started.elapsed());
                     self.record.event.backend_status = Some(response.status().as_u16());
-                    return Ok(Attempted { response, connection: connection_now, reply });
+                    return Ok(Attempted { response, connection: connection_now, reply, ticket: facts.id });
                 }
                 Err(_) => return Err(Failure::new(Cause::UpstreamTimeout, format!("no answer within {limit:?}"))),
                 Ok(Err(SendError::Unsent)) if kept => {}
@@ -228,7 +229,7 @@ impl<T: TokenSource> Exchange<'_, T> {
 
     /// Judges an answer that is not a 401, before anything of it is handed on.
     fn judged(&self, attempted: Attempted<T::Reply>) -> Result<Accepted, Failure> {
-        let Attempted { response, mut connection, reply } = attempted;
+        let Attempted { response, mut connection, reply, ticket: _ } = attempted;
         let status = response.status();
         // `?` drops the connection on a wrong AP-REP: whoever answered, nothing more is said to them.
         let verdict = reply.judge(&www_authenticate(response.headers()))?;

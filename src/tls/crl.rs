@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateRevocationListDer, UnixTime};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use crate::der::{self, DerError, Reader, tag};
@@ -108,6 +108,14 @@ impl Candidate {
                 "have the CA publish a full, direct CRL",
             )
         })?;
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        if self.facts.next_update.is_some_and(|end| end < now) {
+            tracing::error!(
+                file = %self.path.display(),
+                issuer = name::text(&self.facts.issuer),
+                "this CRL is past its nextUpdate: every certificate of its issuer will be refused until a new one is installed"
+            );
+        }
         tracing::info!(
             file = %self.path.display(),
             issuer = name::text(&self.facts.issuer),

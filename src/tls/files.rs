@@ -1,7 +1,5 @@
 //! Certificates in files, and what is said when one cannot be used.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
@@ -9,6 +7,7 @@ use rustls_pki_types::pem::PemObject as _;
 use thiserror::Error;
 
 use crate::der::tag;
+use crate::files::read_regular;
 use crate::tls::KeyFingerprint;
 use crate::tls::certificate::Certificate;
 
@@ -39,12 +38,7 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError
     let cannot = |error: std::io::Error| {
         LoadError::new(path, format!("cannot be read: {error}"), "check the path and the permissions of the service's user")
     };
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
-        return Err(LoadError::new(path, format!("is larger than {limit} bytes"), "check that this is the right file"));
-    }
-    Ok(bytes)
+    read_regular(path, limit).map_err(cannot)
 }
 
 /// Every certificate of a file, in order, at least one: PEM, or one in DER. A device's certificate with its chain: leaf first.
@@ -87,6 +81,6 @@ mod tests {
         let path = directory.path().join("file");
         std::fs::write(&path, [7; 100]).unwrap();
         assert_eq!(read_bounded(&path, 100).unwrap(), [7; 100]);
-        assert!(read_bounded(&path, 99).unwrap_err().to_string().contains("is larger than 99 bytes"));
+        assert!(read_bounded(&path, 99).unwrap_err().to_string().contains("larger than 99 bytes"));
     }
 }

@@ -1,14 +1,15 @@
 //! Files and directories by themselves: there, readable, private; and the keytab's contents.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::finding::Findings;
 use crate::config::Config;
 use crate::failure::Cause;
-use crate::kerberos::keytab::{Keytab, KeytabError};
+use crate::files::read_regular;
+use crate::kerberos::proof::keytab::{Keytab, KeytabError};
 
 /// Bundles of certificates and CRLs are smaller.
 const LONGEST_FILE: u64 = 64 << 20;
@@ -53,7 +54,7 @@ fn runtime_directory(path: &Path, findings: &mut Findings) {
 
 /// The bytes of a file that the configuration names, or a finding.
 pub(super) fn read(key: &str, path: &Path, findings: &mut Findings) -> Option<Vec<u8>> {
-    match read_regular(path) {
+    match read_regular(path, LONGEST_FILE) {
         Ok(bytes) => Some(bytes),
         Err(error) => {
             let remedy = match error.kind() {
@@ -65,19 +66,6 @@ pub(super) fn read(key: &str, path: &Path, findings: &mut Findings) -> Option<Ve
             None
         }
     }
-}
-
-fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    // Before opening: opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, "longer than 64 MiB"));
-    }
-    Ok(bytes)
 }
 
 /// Says so if a file with keys is open to more than its owner.

@@ -3,9 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::der::{self, tag};
-use crate::kerberos::asn1;
-use crate::kerberos::krb_error::KrbError;
 use crate::kerberos::relay::request::KdcRequest;
+use crate::kerberos::wire::asn1;
+use crate::kerberos::wire::krb_error::KrbError;
 use crate::naming::name::PrincipalName;
 
 /// KDC_ERR_PREAUTH_REQUIRED: the usual first answer to an AS-REQ.
@@ -14,9 +14,9 @@ pub(super) const PREAUTH_REQUIRED: i32 = 25;
 pub(super) const SERVICE_UNAVAILABLE: i32 = 29;
 /// KRB_ERR_RESPONSE_TOO_BIG: ask again by TCP.
 pub(super) const RESPONSE_TOO_BIG: i32 = 52;
-/// KRB_ERR_GENERIC: what the relay answers where no KDC does. libkrb5 takes it for final and passes on its text, whereas after
+/// A code that no KDC sends (unassigned): what the relay answers where no KDC does. libkrb5 takes it for final, whereas after
 /// KDC_ERR_SVC_UNAVAILABLE it asks its only KDC, the relay, again and again for 17 seconds (measured with 1.20).
-pub(super) const GENERIC: i32 = 60;
+pub(in crate::kerberos) const UNANSWERED: i32 = 120;
 /// KDC_ERR_WRONG_REALM: the client's realm stands in the error (RFC 6806 section 7).
 pub(super) const WRONG_REALM: i32 = 68;
 
@@ -25,7 +25,7 @@ pub(super) fn skew(error: &KrbError) -> i64 {
     error.server_time.saturating_sub(seconds(SystemTime::now()))
 }
 
-/// KRB_ERR_GENERIC in answer to `request`, with the relay's own words.
+/// [`UNANSWERED`] in answer to `request`, with the relay's own words.
 pub(super) fn answer(request: &KdcRequest, words: &str) -> Vec<u8> {
     let now = SystemTime::now();
     let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_micros();
@@ -38,7 +38,7 @@ pub(super) fn answer(request: &KdcRequest, words: &str) -> Vec<u8> {
     asn1::write_explicit_integer(&mut fields, 1, 30);
     asn1::write_explicit(&mut fields, 4, tag::GENERALIZED_TIME, &der::format_kerberos_time(seconds(now)));
     asn1::write_explicit_integer(&mut fields, 5, i64::from(micros));
-    asn1::write_explicit_integer(&mut fields, 6, i64::from(GENERIC));
+    asn1::write_explicit_integer(&mut fields, 6, i64::from(UNANSWERED));
     asn1::write_explicit(&mut fields, 9, tag::GENERAL_STRING, request.realm.as_bytes());
     der::write(&mut fields, tag::context(10), &sname);
     asn1::write_explicit(&mut fields, 11, tag::GENERAL_STRING, words.as_bytes());

@@ -43,6 +43,7 @@ use locate::Locator;
 use request::KdcRequest;
 use upstream::{Answered, Content, Unanswered, Upstream};
 
+pub(in crate::kerberos) use error::UNANSWERED;
 pub use locate::Kdc;
 pub use observer::{KdcNumbers, KdcReport, Outcome, RelayNumbers, RelayObserver, Sought, Whom};
 pub use request::{Exchange, Subject};

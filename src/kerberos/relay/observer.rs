@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::kerberos::krb_error;
-use crate::kerberos::relay::error::GENERIC;
+use crate::kerberos::relay::error::UNANSWERED;
 use crate::kerberos::relay::locate::Kdc;
 use crate::kerberos::relay::request::{Exchange, KdcRequest, Subject, TicketDigest};
 use crate::kerberos::relay::transport::AttemptError;
+use crate::kerberos::wire::krb_error;
 use crate::naming::name::{PrincipalName, Spn};
 
 /// A clock difference worth a word, in seconds.
@@ -117,7 +117,7 @@ impl Outcome {
     const fn code(&self) -> Option<i32> {
         match self {
             Self::Error { code, .. } => Some(*code),
-            Self::Unanswered { .. } => Some(GENERIC),
+            Self::Unanswered { .. } => Some(UNANSWERED),
             Self::UnlistedRealm(_) => None,
         }
     }

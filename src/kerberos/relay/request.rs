@@ -6,7 +6,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use crate::der::{self, DerError, Reader, tag};
-use crate::kerberos::asn1::{EncryptedData, read_principal_name, text};
+use crate::kerberos::wire::asn1::{EncryptedData, read_principal_name, text};
 use crate::naming::name::PrincipalName;
 
 const AS_REQ: u8 = tag::application(10);

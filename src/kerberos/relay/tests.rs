@@ -6,9 +6,9 @@ use tokio::task::JoinHandle;
 use super::request::tests::{Ask, principal, reply, ticket};
 use super::*;
 use crate::der::{self, tag};
-use crate::kerberos::asn1::{write_explicit, write_explicit_integer, write_principal_name};
 use crate::kerberos::config::KdcAddress;
-use crate::kerberos::krb_error::KrbError;
+use crate::kerberos::wire::asn1::{write_explicit, write_explicit_integer, write_principal_name};
+use crate::kerberos::wire::krb_error::KrbError;
 use crate::naming::name::{PrincipalName, Spn, name_type};
 
 /// A KDC's error, with Windows' status inside if there is one.
@@ -285,7 +285,7 @@ async fn every_way_not_to_answer_leads_to_the_next_kdc() {
         assert_eq!(both.ask(&Ask::s4u2self("alice")).await, answer);
         let alone = relay(&[&bad]);
         let since = Instant::now();
-        assert_eq!(alone.ask_for_error(&Ask::s4u2self("alice")).await.code, error::GENERIC);
+        assert_eq!(alone.ask_for_error(&Ask::s4u2self("alice")).await.code, UNANSWERED);
         let report = alone.observer.report(&sought(Whom::User(&user("alice"), None), since)).unwrap();
         let Outcome::Unanswered { attempts, trouble: None } = report.outcome else { panic!("{report:?}") };
         assert_eq!(attempts.iter().map(|(_, reason)| *reason).collect::<Vec<_>>(), [expected]);
@@ -299,7 +299,7 @@ async fn where_every_kdc_is_silent_the_relay_answers_at_the_deadline() {
     let started = Instant::now();
     let error = relay.ask_for_error(&Ask::s4u2self("alice")).await;
     assert!(started.elapsed() >= SHORT.1 && started.elapsed() < SOON, "{:?}", started.elapsed());
-    assert_eq!(error.code, error::GENERIC, "an error that libkrb5 takes for final");
+    assert_eq!(error.code, UNANSWERED, "an error that libkrb5 takes for final");
     assert!(error.text.unwrap().contains("CORP.EXAMPLE"));
     let report = relay.observer.report(&sought(Whom::User(&user("alice"), None), started)).unwrap();
     let Outcome::Unanswered { attempts, .. } = report.outcome else { panic!("{report:?}") };
@@ -312,7 +312,7 @@ async fn the_same_question_asked_again_at_once_is_not_waited_for_again() {
     let kdc = FakeKdc::start(Does::Raw(Vec::new()));
     let relay = relay(&[&kdc]);
     for _ in 0..3 {
-        assert_eq!(relay.ask_for_error(&Ask::s4u2self("alice")).await.code, error::GENERIC);
+        assert_eq!(relay.ask_for_error(&Ask::s4u2self("alice")).await.code, UNANSWERED);
     }
     assert_eq!(kdc.counts(), (1, 0));
     relay.ask_for_error(&Ask::s4u2self("bob")).await;
@@ -462,7 +462,7 @@ async fn a_datagram_is_answered_with_a_final_error_and_never_passed_on() {
     client.send(&Ask::tgt().encode()).await.unwrap();
     let mut buffer = [0; 4096];
     let length = timeout(SOON, client.recv(&mut buffer)).await.unwrap().unwrap();
-    assert_eq!(KrbError::parse(&buffer[..length]).unwrap().code, error::GENERIC);
+    assert_eq!(KrbError::parse(&buffer[..length]).unwrap().code, UNANSWERED);
     assert_eq!(kdc.counts(), (0, 0));
 }
 

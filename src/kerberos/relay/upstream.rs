@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use crate::kerberos::config::KdcSource;
-use crate::kerberos::krb_error::KrbError;
 use crate::kerberos::relay::error::{self, RESPONSE_TOO_BIG, SERVICE_UNAVAILABLE};
 use crate::kerberos::relay::locate::{Kdc, Located, Locator};
 use crate::kerberos::relay::observer::RelayObserver;
 use crate::kerberos::relay::request::{Exchange, ReplyKind, TicketFacts, reply_kind};
 use crate::kerberos::relay::transport::{self, AttemptError};
+use crate::kerberos::wire::krb_error::KrbError;
 use crate::naming::name::Realm;
 
 /// A KDC that failed is asked after the others for this long, doubled with every further failure.

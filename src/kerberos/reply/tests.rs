@@ -2,12 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::der::tag;
-use crate::kerberos::ap_rep::tests::{Acceptor, error_token, framed, nested, now};
-use crate::kerberos::asn1;
-use crate::kerberos::crypto::Etype;
-use crate::kerberos::crypto::tests::ETYPES;
-use crate::kerberos::mint::{MintOptions, MintableTicket};
-use crate::kerberos::ticket::tests::service_ticket;
+use crate::kerberos::wire::ap_rep::tests::{Acceptor, error_token, framed, nested, now};
+use crate::kerberos::wire::asn1;
+use crate::kerberos::wire::crypto::Etype;
+use crate::kerberos::wire::crypto::tests::ETYPES;
+use crate::kerberos::wire::mint::{MintOptions, MintableTicket};
+use crate::kerberos::wire::ticket::tests::service_ticket;
 
 const COMPLETED: Option<u8> = Some(0);
 const INCOMPLETE: Option<u8> = Some(1);

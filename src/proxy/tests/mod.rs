@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::audit::AuditWriter;
 use crate::identity::{ExpectedSid, Principal};
-use crate::kerberos::{ChannelBinding, IssuedToken, NegotiateToken, PendingReply, TicketFacts, Verdict};
+use crate::kerberos::{ChannelBinding, IssuedToken, NegotiateToken, PendingReply, TicketFacts, TicketId, Verdict};
 use crate::naming::name::Spn;
 use crate::policy::{Fingerprint, Target, TokenFormat};
 use crate::shutdown::ShutdownTrigger;
@@ -76,7 +76,7 @@ impl TokenSource for Arc<FixedTokens> {
         Ok(IssuedToken { token: NegotiateToken::new(text.clone().into_bytes()), reply: FixedReply(text), facts })
     }
 
-    fn forget(&self, _: &Grant) -> bool {
+    fn forget(&self, _: &Grant, _: TicketId) -> bool {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         !self.forget_refused
     }

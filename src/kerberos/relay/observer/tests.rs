@@ -57,7 +57,7 @@ fn an_unanswered_exchange_matches_the_code_the_relay_gave_for_it() {
     let (observer, since) = (RelayObserver::default(), Instant::now());
     let unanswered = Outcome::Unanswered { attempts: Vec::new(), trouble: None };
     observer.failed(report("alice", unanswered.clone()));
-    assert_eq!(last(&observer, "alice", since, Some(GENERIC)), Some(unanswered));
+    assert_eq!(last(&observer, "alice", since, Some(UNANSWERED)), Some(unanswered));
     assert_eq!(last(&observer, "alice", since, Some(6)), None);
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::kerberos::asn1::{write_explicit, write_explicit_integer, write_principal_name};
+use crate::kerberos::wire::asn1::{write_explicit, write_explicit_integer, write_principal_name};
 use crate::naming::name::name_type;
 
 pub(in crate::kerberos::relay) fn principal(name_type: i32, components: &[&str]) -> PrincipalName {

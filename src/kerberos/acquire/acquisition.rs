@@ -1,0 +1,266 @@
+//! One user's tickets, step by step: our TGT, S4U2Self, who is it, S4U2Proxy, is it usable. Runs on a worker thread and blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::failure::{Cause, Failure, Stage};
+use crate::identity::{Principal, RequestedName};
+use crate::kerberos::acquire::classify::{classify, code};
+use crate::kerberos::acquire::gss::{GssError, Impersonated, Impersonator, UserCredential};
+use crate::kerberos::config::{Engine, KerberosConfig};
+use crate::kerberos::proof::account_rules::judge_account;
+use crate::kerberos::proof::evidence::EvidenceTicket;
+use crate::kerberos::proof::exported_credential::{ExportError, ExportedCredential};
+use crate::kerberos::proof::keytab::Keytab;
+use crate::kerberos::proof::pac::Pac;
+use crate::kerberos::proof::pins::SidPins;
+use crate::kerberos::relay::{Outcome, RelayObserver, Sought, Whom};
+use crate::kerberos::wire::crypto::Etype;
+use crate::kerberos::wire::ticket::{ServiceTicket, TicketParts};
+use crate::naming::name::{OwnPrincipal, PrincipalName, Spn, name_type};
+use crate::naming::sid::Sid;
+use crate::policy::Target;
+
+/// Our TGT is looked after this often; the library renews it from the keytab when half its life is over.
+const TGT_CHECK: Duration = Duration::from_mins(5);
+
+/// What an acquisition yields: the service ticket, proved to be this principal's.
+pub(in crate::kerberos) struct Acquired {
+    pub(in crate::kerberos) ticket: ServiceTicket,
+    pub(in crate::kerberos) sid: Sid,
+    pub(in crate::kerberos) stages: Vec<(&'static str, Duration)>,
+    /// The library's credential, for the reference engine only.
+    pub(in crate::kerberos) reference: Option<UserCredential>,
+}
+
+/// What all acquirers share.
+#[derive(Debug)]
+pub(in crate::kerberos) struct Shared {
+    pub(in crate::kerberos) config: KerberosConfig,
+    pub(in crate::kerberos) keytab: Keytab,
+    pub(in crate::kerberos) pins: SidPins,
+    pub(in crate::kerberos) relay: RelayObserver,
+    pub(in crate::kerberos) acquisitions: AtomicU64,
+}
+
+impl Shared {
+    /// The failure of a GSS call, with what the relay saw of the exchange: the KDC that answered, its NTSTATUS, or who did not answer.
+    fn explain(&self, stage: Stage, error: &GssError, whom: Whom<'_>, spn: Option<&Spn>, since: Instant) -> Failure {
+        let mut failure = classify(stage, error);
+        let report = self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
+        if let Some(report) = report {
+            failure.cause = match report.outcome {
+                Outcome::UnlistedRealm(_) => Cause::RealmUnknown,
+                Outcome::Unanswered { .. } => Cause::KdcUnreachable,
+                Outcome::Error { .. } => failure.cause,
+            };
+            failure.detail = format!("{}; {report}", failure.detail);
+        }
+        failure
+    }
+}
+
+/// One worker's means: its own impersonator credential in its own memory cache.
+pub(in crate::kerberos) struct Acquirer {
+    shared: Arc<Shared>,
+    cache: String,
+    impersonator: Option<(Impersonator, Instant)>,
+}
+
+impl Acquirer {
+    pub(in crate::kerberos) fn new(shared: Arc<Shared>) -> Self {
+        // The library's memory caches are one name space for the whole process: no two acquirers may ever share a TGT.
+        static CREATED: AtomicU64 = AtomicU64::new(0);
+        let cache = format!("impersonator-{}", CREATED.fetch_add(1, Ordering::Relaxed));
+        Self { shared, cache, impersonator: None }
+    }
+
+    /// Both tickets, or the stage that failed and why.
+    pub(in crate::kerberos) fn acquire(&mut self, principal: &Principal, target: &Target) -> Result<Acquired, Failure> {
+        self.shared.acquisitions.fetch_add(1, Ordering::Relaxed);
+        let mut clock = StageClock::start();
+        self.tgt()?;
+        clock.lap("tgt");
+        let user = self.impersonate(principal)?;
+        clock.lap("s4u2self");
+        let evidence = self.open_evidence(&user, target)?;
+        let sid = self.identify(principal, &evidence)?;
+        clock.lap("identity");
+        self.delegate(&user, target, &evidence)?;
+        clock.lap("s4u2proxy");
+        let ticket = self.service_ticket(&user, target, &evidence)?;
+        clock.lap("extract");
+        let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
+        Ok(Acquired { ticket, sid, stages: clock.laps, reference })
+    }
+
+    /// Forgets our TGT: the next acquisition starts from the keytab.
+    pub(in crate::kerberos) fn reset(&mut self) {
+        self.impersonator = None;
+    }
+
+    /// Our own TGT, fresh enough.
+    pub(in crate::kerberos) fn tgt(&mut self) -> Result<(), Failure> {
+        self.refresh_impersonator().map(|_| ())
+    }
+
+    fn refresh_impersonator(&mut self) -> Result<&Impersonator, Failure> {
+        let config = &self.shared.config;
+        let fresh = self.impersonator.take().filter(|(_, since)| since.elapsed() < TGT_CHECK);
+        let kept = if let Some(kept) = fresh {
+            kept
+        } else {
+            let since = Instant::now();
+            let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache).map_err(|error| {
+                let sought = Whom::OurAccount(config.principal.name());
+                self.shared.explain(Stage::Tgt, &error, sought, None, since)
+            })?;
+            (acquired, Instant::now())
+        };
+        Ok(&self.impersonator.insert(kept).0)
+    }
+
+    /// S4U2Self. When our own TGT turns out to have ended, it is renewed and the call is made once more.
+    pub(in crate::kerberos) fn impersonate(&mut self, principal: &Principal) -> Result<Impersonated, Failure> {
+        let since = Instant::now();
+        let first = self.refresh_impersonator()?.impersonate(principal.name());
+        let result = match first {
+            Err(error) if error.kerberos_code() == Some(code::TKT_EXPIRED) => {
+                self.reset();
+                self.refresh_impersonator()?.impersonate(principal.name())
+            }
+            other => other,
+        };
+        result.map_err(|error| {
+            let (name, realm) = principal_name(principal.name());
+            let failure = self.shared.explain(Stage::S4u2Self, &error, Whom::User(&name, realm), None, since);
+            with_subject(&failure, principal)
+        })
+    }
+
+    /// The evidence ticket, opened with our own key: what the PAC says is only worth what that key is. RC4 serves only where the back end
+    /// allows it by name, although one such back end switches it on for the whole process.
+    pub(in crate::kerberos) fn open_evidence(&self, user: &Impersonated, target: &Target) -> Result<EvidenceTicket, Failure> {
+        let exported = export(user)?;
+        let own = &self.shared.config.principal;
+        let evidence = &exported.evidence(own)?.ticket;
+        let etype = TicketParts::parse(evidence).map_err(ExportError::from)?.enc_part.etype;
+        if etype == Etype::Rc4Hmac.number() && !target.allow_rc4 {
+            let detail = format!("the evidence ticket is RC4: {own} has no AES key in the domain, or none in the keytab");
+            return Err(Failure::new(Cause::WeakEtypeRefused, detail));
+        }
+        Ok(EvidenceTicket::open(evidence, &self.shared.keytab, own)?)
+    }
+
+    /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).
+    pub(in crate::kerberos) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Sid, Failure> {
+        let config = &self.shared.config;
+        let pac = evidence.require_pac()?;
+        if evidence.client_realm() == config.principal.realm().as_str()
+            && evidence.client().same_components(config.principal.name())
+        {
+            return Err(Failure::new(Cause::IdentityFallback, format!("asked for {principal}, got ourselves")));
+        }
+        if is_ourselves(&config.principal, evidence, pac) {
+            return Err(Failure::new(Cause::AccountKindRefused, format!("{principal} is the bridge's own account")));
+        }
+        judge_account(pac, &config.denied_groups, &config.denied_accounts)
+            .map_err(|failure| with_subject(&failure, principal))?;
+        self.shared.pins.judge(principal, pac.sid())?;
+        Ok(pac.sid().clone())
+    }
+
+    pub(in crate::kerberos) fn delegate(
+        &self,
+        user: &Impersonated,
+        target: &Target,
+        evidence: &EvidenceTicket,
+    ) -> Result<(), Failure> {
+        let since = Instant::now();
+        user.delegate(&target.spn, &offered_etypes(target)).map_err(|error| {
+            let whom = Whom::User(evidence.client(), Some(evidence.client_realm()));
+            let seen = self.shared.explain(Stage::S4u2Proxy, &error, whom, Some(&target.spn), since);
+            let cause = match seen.cause {
+                // The same KDC error for five different reasons: the evidence ticket tells one of them apart.
+                Cause::DelegationRefused if !evidence.is_forwardable() => Cause::UserNotDelegable,
+                Cause::EtypeNotSupported if !target.allow_rc4 => Cause::WeakEtypeRefused,
+                other => other,
+            };
+            Failure::new(cause, format!("{} to {}: {}", evidence.client(), target.spn, seen.detail))
+        })
+    }
+
+    /// The service ticket, if it is one we may use: for the SPN that is configured, in the evidence ticket's client's name, of an
+    /// encryption type this back end may be spoken to with.
+    pub(in crate::kerberos) fn service_ticket(
+        &self,
+        user: &Impersonated,
+        target: &Target,
+        evidence: &EvidenceTicket,
+    ) -> Result<ServiceTicket, Failure> {
+        let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
+        for number in [ticket.ticket_etype, ticket.session_key.etype().number()] {
+            match Etype::from_number(number) {
+                None => return Err(Failure::new(Cause::EtypeNotSupported, format!("{}: encryption type {number}", target.spn))),
+                Some(Etype::Rc4Hmac) if !target.allow_rc4 => {
+                    return Err(Failure::new(Cause::WeakEtypeRefused, target.spn.to_string()));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(ticket)
+    }
+}
+
+/// Whether the PAC's account is our own: the name in the ticket is the one that was asked for and need not say so.
+fn is_ourselves(own: &OwnPrincipal, evidence: &EvidenceTicket, pac: &Pac) -> bool {
+    let same_account = matches!(&own.name().components[..], [account] if account.eq_ignore_ascii_case(pac.account()));
+    same_account && evidence.client_realm().eq_ignore_ascii_case(own.realm().as_str())
+}
+
+/// What the TGS request for this target offers, best first.
+fn offered_etypes(target: &Target) -> Vec<i32> {
+    let aes = [Etype::Aes256Sha1, Etype::Aes128Sha1, Etype::Aes256Sha2, Etype::Aes128Sha2];
+    let rc4 = target.allow_rc4.then_some(Etype::Rc4Hmac);
+    aes.into_iter().chain(rc4).map(Etype::number).collect()
+}
+
+fn export(user: &Impersonated) -> Result<ExportedCredential, Failure> {
+    let bytes = user.export().map_err(|error: GssError| Failure::new(Cause::TicketUnusable, error.to_string()))?;
+    Ok(ExportedCredential::parse(&bytes)?)
+}
+
+/// The requested name as it stands in the request, and its realm unless the KDC is to find it.
+fn principal_name(name: &RequestedName) -> (PrincipalName, Option<&str>) {
+    match name {
+        RequestedName::Enterprise(upn) => {
+            (PrincipalName { name_type: name_type::ENTERPRISE, components: vec![upn.clone()] }, None)
+        }
+        RequestedName::Account { name, realm } => {
+            (PrincipalName { name_type: name_type::PRINCIPAL, components: vec![name.clone()] }, Some(realm.as_str()))
+        }
+    }
+}
+
+fn with_subject(failure: &Failure, principal: &Principal) -> Failure {
+    Failure::new(failure.cause, format!("{principal}: {}", failure.detail))
+}
+
+/// Durations between laps, by stage.
+struct StageClock {
+    last: Instant,
+    laps: Vec<(&'static str, Duration)>,
+}
+
+impl StageClock {
+    fn start() -> Self {
+        Self { last: Instant::now(), laps: Vec::with_capacity(5) }
+    }
+
+    fn lap(&mut self, stage: &'static str) {
+        let now = Instant::now();
+        self.laps.push((stage, now.duration_since(self.last)));
+        self.last = now;
+    }
+}
