@@ -16,8 +16,7 @@ readonly LAB=(krb5-user krb5-kdc krb5-admin-server apache2 libapache2-mod-auth-g
 # Resource-based delegation needs a newer Samba than the one in Debian 12 proper.
 readonly LAB_BACKPORTS=(samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules
     winbind ldb-tools python3-samba)
-# ab, the load generator, comes with apache2.
-readonly BENCH=(nginx-light apache2-utils)
+readonly BENCH=(nginx-light)
 # What Debian would start at boot once its package is there.
 readonly DAEMONS=(samba-ad-dc smbd nmbd winbind apache2 apache-htcacheclean krb5-kdc
     krb5-admin-server nginx)

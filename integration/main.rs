@@ -18,6 +18,7 @@ mod support;
 
 mod bridge;
 mod delegation;
+mod doctor;
 mod isolation;
 mod minting;
 mod quiet_hit;

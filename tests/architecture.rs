@@ -26,7 +26,7 @@ const FUNCTION_LIMIT: usize = 80;
 
 struct Source {
     path: String,
-    /// without `#[cfg(test)]` modules at the end and without comments
+    /// without what is compiled for tests only and without comments
     code: String,
 }
 
@@ -54,10 +54,29 @@ fn sources() -> Vec<Source> {
     all.filter(|(path, _)| !is_test(&format!("/{path}"))).map(|(path, text)| Source { code: code_of(&text), path }).collect()
 }
 
+/// Drops comments and every item behind `#[cfg(test)]`: a declaration alone, a block with all of its lines.
 fn code_of(text: &str) -> String {
-    let end = text.find("\n#[cfg(test)]\nmod ").unwrap_or(text.len());
-    let lines = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
-    lines.collect::<Vec<_>>().join("\n")
+    let mut code = Vec::new();
+    let mut lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            code.push(line);
+            continue;
+        }
+        let indent = line.len() - line.trim_start().len();
+        let item = lines.by_ref().find(|line| !line.trim_start().starts_with("#[")).unwrap_or_default();
+        if item.trim_end().ends_with('{') {
+            // rustfmt puts the closing brace below the first letter of the item.
+            lines.by_ref().find(|line| line.trim_start().starts_with('}') && line.len() - line.trim_start().len() == indent);
+        }
+    }
+    code.join("\n")
+}
+
+#[test]
+fn the_code_of_a_file_goes_on_behind_its_tests() {
+    let text = "use a;\n#[cfg(test)]\nmod tests;\n// why\nfn b() {}\n#[cfg(test)]\npub(crate) mod kit {\n    fn c() {\n    }\n}\nfn d() {}\n";
+    assert_eq!(code_of(text), "use a;\nfn b() {}\nfn d() {}");
 }
 
 fn room_of(path: &str) -> &str {

@@ -215,6 +215,16 @@ fn a_command_line_that_is_not_understood_ends_with_2() {
 }
 
 #[test]
+fn a_doctor_asked_about_something_that_is_no_user_principal_name_says_what_is_wrong_with_it() {
+    for (user, said) in [("alice", "has no '@'"), ("alice@corp@example", "has two '@'"), ("dc1$@corp.example", "machine account")]
+    {
+        let output = run(&["doctor", "--user", user, "--backend", "mbx"]);
+        assert_eq!(code(&output), 2, "{user}");
+        assert!(err(&output).contains(user) && err(&output).contains(said), "{}", err(&output));
+    }
+}
+
+#[test]
 fn a_check_that_is_not_offline_is_a_usage_error_that_says_so() {
     let output = run(&["check"]);
     assert_eq!(code(&output), 2);

@@ -1,11 +1,13 @@
 # Starts and stops the bridge in the lab; sourced by the scripts that show or measure it.
 #
 # Needs ROOT, KCD_LAB, LAB (lab.sh), PKI, PORT and WORK, a directory in the lab for the configuration,
-# the log and the audit file. `bridge` is the process that stands for it here, `binary` what is run.
+# the log and the audit file. `bridge` is the process that stands for it here, `binary` what is run,
+# `bridge_runner` a command that runs it, if it is set.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 readonly START_DEADLINE=30
 bridge=
+bridge_runner=()
 
 inside() { "$LAB" run -- "$@"; }
 
@@ -62,7 +64,7 @@ bridge_log() { inside tail -n 20 "$WORK/bridge.log" 2>/dev/null || true; }
 start_bridge() {
     # A session of its own: Ctrl-C reaches this script, which then stops the bridge in order.
     # shellcheck disable=SC2016
-    setsid "$LAB" run -- bash -c '
+    setsid "$LAB" run -- "${bridge_runner[@]}" bash -c '
         umask 077
         echo $$ >"$2/bridge.pid"
         exec "$1" serve --config "$2/kcd-bridge.toml" >"$2/bridge.log" 2>&1

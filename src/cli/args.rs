@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{DEFAULT_PATH, kdc_address};
 use crate::kerberos::config::KdcAddress;
 use crate::naming::name::{OwnPrincipal, Spn};
+use crate::x509::Upn;
 
 /// Client certificates in, Kerberos constrained delegation out.
 ///
@@ -102,9 +103,9 @@ pub struct DoctorArgs {
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct UserArgs {
-    /// The user, by user principal name
-    #[arg(long, value_name = "UPN")]
-    pub user: Option<String>,
+    /// The user, by user principal name: name@suffix
+    #[arg(long, value_name = "UPN", value_parser = Upn::parse)]
+    pub user: Option<Upn>,
     /// The user, by the mapping of this certificate (PEM)
     #[arg(long, value_name = "FILE", conflicts_with = "keytab")]
     pub certificate: Option<PathBuf>,
@@ -148,22 +149,25 @@ mod tests {
         for line in [
             "kcd-bridge doctor --user alice@corp.example --backend mbx",
             "kcd-bridge doctor --config f --certificate a.pem --spn HTTP/mbx",
-            "kcd-bridge doctor --keytab k --principal svc@CORP.EXAMPLE --kdc dc1 dc2:88 --user alice --spn HTTP/mbx --url http://mbx",
+            "kcd-bridge doctor --keytab k --principal svc@CORP.EXAMPLE --kdc dc1 dc2:88 --user alice@corp.example --spn HTTP/mbx --url http://mbx",
         ] {
             assert!(good(line), "{line}");
         }
         for line in [
-            "kcd-bridge doctor --user alice",
+            "kcd-bridge doctor --user alice@corp.example",
             "kcd-bridge doctor --backend mbx",
-            "kcd-bridge doctor --user alice --certificate a.pem --backend mbx",
-            "kcd-bridge doctor --user alice --backend mbx --spn HTTP/mbx",
-            "kcd-bridge doctor --user alice --backend mbx --url http://mbx",
-            "kcd-bridge doctor --keytab k --user alice --spn HTTP/mbx",
-            "kcd-bridge doctor --keytab k --principal svc@CORP.EXAMPLE --user alice --backend mbx",
-            "kcd-bridge doctor --keytab k --principal svc@corp.example --user alice --spn HTTP/mbx",
-            "kcd-bridge doctor --config f --keytab k --principal svc@CORP.EXAMPLE --user alice --spn HTTP/mbx",
-            "kcd-bridge doctor --kdc dc1 --user alice --spn HTTP/mbx",
-            "kcd-bridge doctor --user alice --spn mbx",
+            "kcd-bridge doctor --user alice@corp.example --certificate a.pem --backend mbx",
+            "kcd-bridge doctor --user alice@corp.example --backend mbx --spn HTTP/mbx",
+            "kcd-bridge doctor --user alice@corp.example --backend mbx --url http://mbx",
+            "kcd-bridge doctor --keytab k --user alice@corp.example --spn HTTP/mbx",
+            "kcd-bridge doctor --keytab k --principal svc@CORP.EXAMPLE --user alice@corp.example --backend mbx",
+            "kcd-bridge doctor --keytab k --principal svc@corp.example --user alice@corp.example --spn HTTP/mbx",
+            "kcd-bridge doctor --config f --keytab k --principal svc@CORP.EXAMPLE --user alice@corp.example --spn HTTP/mbx",
+            "kcd-bridge doctor --kdc dc1 --user alice@corp.example --spn HTTP/mbx",
+            "kcd-bridge doctor --user alice@corp.example --spn mbx",
+            "kcd-bridge doctor --user alice --backend mbx",
+            "kcd-bridge doctor --user alice@corp@example --backend mbx",
+            "kcd-bridge doctor --user dc1$@corp.example --backend mbx",
         ] {
             assert!(!good(line), "{line}");
         }

@@ -20,7 +20,7 @@ use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::diagnosis::{Diagnosis, diagnose};
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::policy::{Fingerprint, Grant};
-use crate::proxy::{BackendConfig, ProbeReport, probe};
+use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
 use crate::tls::{Trust, read_certificate_chain};
 use crate::x509::Claims;
 
@@ -142,10 +142,10 @@ fn origin_and_path(url: &str) -> (String, String) {
     }
 }
 
-/// Who is tried: a UPN as it was typed, or what a certificate maps to. A failure is in the lines; the error is what was asked for.
+/// Who is tried: a UPN, or what a certificate maps to. A failure is in the lines; the error is what was asked for.
 fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> Result<Principal, String> {
     if let Some(user) = &args.user.user {
-        return Ok(Principal::for_diagnosis(RequestedName::Enterprise(user.to_ascii_lowercase().into())));
+        return Ok(Principal::for_diagnosis(RequestedName::Enterprise(user.normalized().into())));
     }
     let file = args.user.certificate.clone().unwrap_or_default();
     let start = Instant::now();
@@ -190,19 +190,24 @@ impl Walk {
 
         let start = Instant::now();
         let grant = Grant::authorize(principal, Fingerprint([0; 32]), Arc::clone(&backend.target));
-        let target = Arc::clone(&backend.target);
-        let outcome = probe(backend, &grant, &path, |binding| mint.token_now(&target, binding)).await.and_then(judge_probe);
+        let (target, mutual) = (Arc::clone(&backend.target), backend.mutual);
+        let outcome = probe(backend, &grant, &path, |binding| mint.token_now(&target, binding))
+            .await
+            .and_then(|report| judge_probe(report, mutual));
         let good = outcome.is_ok();
         lines.push(StageLine::new("http", start.elapsed(), outcome));
         good
     }
 }
 
-/// What the back end's two answers mean.
-fn judge_probe(report: ProbeReport) -> Result<String, Failure> {
+/// What the back end's two answers mean; good only where a request of `serve` would be.
+fn judge_probe(report: ProbeReport, mutual: Mutual) -> Result<String, Failure> {
     let ProbeReport { anonymous_status, offered, status, verdict } = report;
     let offers = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
-    let seen = format!("without a token {anonymous_status} (offers {offers}), with one {status}");
+    let mut seen = format!("without a token {anonymous_status} (offers {offers}), with one {status}");
+    if anonymous_status != 401 {
+        seen.push_str(": this path asks nobody to authenticate");
+    }
     let offers_kerberos = offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("negotiate"));
     let offers_ntlm = offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("ntlm"));
     match (status, verdict?) {
@@ -211,11 +216,15 @@ fn judge_probe(report: ProbeReport) -> Result<String, Failure> {
             Cause::TokenRefused,
             format!("{seen}, KRB-ERROR {code} {}", crate::kerberos::wire::krb_error::name(code)),
         )),
+        (401, Verdict::Proved) => Err(Failure::new(
+            Cause::TokenRefused,
+            format!("{seen}, and the token was accepted: the account has no right to this"),
+        )),
         (401, _) => Err(Failure::new(Cause::TokenRefused, seen)),
         (_, Verdict::Proved) => Ok(format!("{seen}, and the server proved itself")),
-        (_, _) if anonymous_status != 401 => Ok(format!("{seen}: this path asks nobody to authenticate")),
-        (200..300, _) => Err(Failure::new(Cause::MutualMissing, seen)),
-        _ => Ok(seen),
+        (200..300, Verdict::Absent) if mutual == Mutual::Required => Err(Failure::new(Cause::MutualMissing, seen)),
+        (_, Verdict::Absent) => Ok(format!("{seen}, and the server did not prove itself")),
+        (_, other) => Err(Failure::new(Cause::NegotiationInvalid, format!("{seen} and {other:?}"))),
     }
 }
 
@@ -293,10 +302,23 @@ mod tests {
 
     #[test]
     fn a_server_that_proves_itself_is_good_and_every_other_answer_to_a_token_is_named() {
-        assert!(judge_probe(report(401, &["Negotiate", "NTLM"], 200, Verdict::Proved)).is_ok());
-        let cause = |report| judge_probe(report).unwrap_err().cause;
+        let judge = |report| judge_probe(report, Mutual::Required);
+        assert!(judge(report(401, &["Negotiate", "NTLM"], 200, Verdict::Proved)).is_ok());
+        let cause = |report| judge(report).unwrap_err().cause;
         assert_eq!(cause(report(401, &["NTLM"], 401, Verdict::NtlmOnly)), Cause::NtlmOnly);
         assert_eq!(cause(report(401, &["Negotiate"], 401, Verdict::Rejected)), Cause::TokenRefused);
+        assert_eq!(cause(report(401, &["Negotiate"], 401, Verdict::Proved)), Cause::TokenRefused);
         assert_eq!(cause(report(401, &["Negotiate"], 200, Verdict::Absent)), Cause::MutualMissing);
+        assert_eq!(cause(report(401, &["Negotiate"], 200, Verdict::Rejected)), Cause::NegotiationInvalid);
+    }
+
+    #[test]
+    fn a_server_that_asks_nobody_is_good_only_where_its_silence_is_tolerated() {
+        let silent = || report(200, &[], 200, Verdict::Absent);
+        let refused = judge_probe(silent(), Mutual::Required).unwrap_err();
+        assert_eq!(refused.cause, Cause::MutualMissing);
+        assert!(refused.detail.contains("asks nobody to authenticate"), "{}", refused.detail);
+        let tolerated = judge_probe(silent(), Mutual::TolerateAbsence).unwrap();
+        assert!(tolerated.contains("asks nobody to authenticate"), "{tolerated}");
     }
 }

@@ -363,7 +363,7 @@ static SERVER: Table = Table {
         "runtime_directory",
         Path,
         Default("/run/kcd-bridge"),
-        "private directory (0700, ours) for the generated krb5.conf and spilled bodies",
+        "private directory (0700, ours) for the generated krb5.conf",
     )],
 };
 

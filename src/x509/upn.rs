@@ -15,7 +15,7 @@ pub struct Upn {
 
 impl Upn {
     /// Accepts `name@suffix`; says what is wrong otherwise.
-    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.len() > MAX_LENGTH {
             return Err("is longer than 1024 characters");
         }
