@@ -9,6 +9,9 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::cast_precision_loss,
+    clippy::unnecessary_debug_formatting,
+    clippy::type_complexity,
+    clippy::format_collect,
     missing_docs,
     unreachable_pub,
     reason = "a test fails by panicking"

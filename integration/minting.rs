@@ -156,8 +156,8 @@ fn mits_acceptor_takes_the_tokens_of_both_engines_and_its_answers_are_verified_f
                     let answer = accepted.answer.expect("mutual authentication was asked for");
                     assert_eq!(reply.judge(&[negotiate(&answer)]), Ok(Verdict::Proved), "{what}");
 
-                    let replay = acceptor.accept(&token, data.as_deref()).expect_err(&what);
-                    assert!(replay.to_string().contains("replay"), "{what}: {replay}");
+                    let twice = acceptor.accept(&token, data.as_deref()).expect_err(&what);
+                    assert!(twice.to_string().contains("replay"), "{what}: {twice}");
                 }
             }
         }

@@ -103,6 +103,8 @@ clean_up() {
 part_lint() {
     counted fmt cargo fmt --check
     counted clippy cargo clippy --locked --all-targets -- -D warnings
+    # Not among all targets: they are not built by `cargo test` alone.
+    counted clippy-lab cargo clippy --locked --test integration --benches -- -D warnings
     counted doc documented
 }
 

@@ -133,10 +133,6 @@ impl Bridge {
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     pub fn log(&self) -> String {
         read(&self.directory.path().join("log"))
     }
@@ -165,10 +161,6 @@ impl Bridge {
     pub fn terminate(&self) {
         let pid = rustix::process::Pid::from_raw(self.process.id().cast_signed()).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the bridge takes a signal");
-    }
-
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.try_wait().expect("the bridge can be waited for")
     }
 }
 

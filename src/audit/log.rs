@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt as _};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
@@ -32,9 +32,13 @@ impl AuditLog {
     pub fn open(config: &AuditConfig, places: usize) -> io::Result<(Self, AuditWriter)> {
         match &config.file {
             Some(path) => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
-                Self::start_after(ends_within_a_line(path), File::from(file), places)
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+                // A reader that goes away or is slow would lose events.
+                if file.metadata()?.file_type().is_fifo() {
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe"));
+                }
+                Self::start_after(ends_within_a_line(path), file, places)
             }
             // A descriptor of its own: a write that nobody takes must not hold the lock that the end of the process asks for.
             None => Self::start(File::from(io::stdout().as_fd().try_clone_to_owned()?), places),

@@ -82,7 +82,7 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     let relay_config = RelayConfig::from(&kerberos);
     let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
     let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections)
-        .map_err(|error| format!("the audit log cannot be opened: {error}"))?;
+        .map_err(|error| format!("audit.file cannot be opened: {error} (a regular file, or a place for one, without symbolic links)"))?;
     let limits = HeadLimits {
         max_header_bytes: listener.max_header_bytes,
         header_timeout: listener.header_timeout,
@@ -182,16 +182,21 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-/// One message for each SIGTERM or SIGINT from now on.
+/// One message for each SIGTERM or SIGINT from now on. SIGHUP, whose default is to end the process, is answered with a word.
 fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let (tell, told) = mpsc::channel(2);
     tokio::spawn(async move {
         loop {
             let signal = tokio::select! {
                 signal = terminate.recv() => signal,
                 signal = interrupt.recv() => signal,
+                _ = hangup.recv() => {
+                    warn!("SIGHUP: reloading is not available in this version, nothing was changed; restart to apply changes");
+                    continue;
+                }
             };
             if signal.is_none() || tell.send(()).await.is_err() {
                 break;

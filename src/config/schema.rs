@@ -127,7 +127,7 @@ static LISTENER: Table = Table {
         ),
         key("idle_timeout", Kind::Duration(ms(100), hours(24)), Default("120s"), "time between two requests on a connection"),
         key("max_connections", Count(1, 1_000_000), Default("16384"), "devices connected at a time"),
-        key("max_header_bytes", Size(4 * KIB, MIB), Default("64KiB"), "request line and headers of one request"),
+        key("max_header_bytes", Size(4 * KIB, 256 * KIB), Default("64KiB"), "request line and headers of one request"),
         key("drain_timeout", Kind::Duration(ms(0), hours(1)), Default("10s"), "how long a stop waits for requests in flight"),
         key(
             "proxy_protocol",

@@ -37,7 +37,7 @@ pub struct KerberosConfig {
     pub denied_groups: Vec<u32>,
     /// `denied_accounts`: RIDs of accounts never delegated (default 500; 502 is always denied)
     pub denied_accounts: Vec<u32>,
-    /// `[server] runtime_directory`: private (0700, ours); holds the generated krb5.conf and spilled bodies
+    /// `[server] runtime_directory`: private (0700, ours); holds the generated krb5.conf
     pub runtime_directory: PathBuf,
 }
 

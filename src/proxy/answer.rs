@@ -76,7 +76,8 @@ pub(super) fn refuse(failure: Failure, mut record: Record) -> Response<AnswerBod
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     stamp(&mut response, &record);
-    record.event.status = Some(status.as_u16());
+    // Whoever is gone is told nothing, whatever is written.
+    record.event.status = Some(status.as_u16()).filter(|_| failure.cause != Cause::ClientGone);
     record.fail(failure);
     response.map(|()| AnswerBody::Text(Some(Bytes::from_static(text.as_bytes())), Box::new(record)))
 }
@@ -117,7 +118,10 @@ impl Relay {
                 }
                 Some(Err(error)) => {
                     // The error makes the server end the device's connection: a cut answer never looks complete.
-                    self.record.fail(Failure::new(Cause::UpstreamClosed, format!("in the middle of its answer: {error}")));
+                    // A device that broke off its upload ended the exchange, whatever the back end makes of it.
+                    let cut = || Failure::new(Cause::UpstreamClosed, format!("in the middle of its answer: {error}"));
+                    let failure = self.upload.take_failure().unwrap_or_else(cut);
+                    self.record.fail(failure);
                     self.connection = None;
                     return Poll::Ready(Some(Err(error.into())));
                 }

@@ -234,7 +234,8 @@ impl<T: TokenSource> Exchange<'_, T> {
         // `?` drops the connection on a wrong AP-REP: whoever answered, nothing more is said to them.
         let verdict = reply.judge(&www_authenticate(response.headers()))?;
         self.backend.note_persistence(response.headers());
-        if matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+        let unasked = matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+        if unasked || status.as_u16() >= 600 {
             return Err(Failure::new(Cause::UpstreamMalformed, format!("status {status}, which nothing asked for")));
         }
         if status.is_success() {

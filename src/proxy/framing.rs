@@ -8,6 +8,8 @@ use http::uri::Authority;
 
 /// Header lines in one request, at most: what the HTTP library takes without allocating.
 pub(super) const MAX_HEADERS: usize = 100;
+/// Of a header's name and of a method; hyper would answer 431 and 414 by itself where no limit of ours came first.
+const MAX_NAME: usize = 1024;
 const MAX_TRAILER_BYTES: usize = 8192;
 const MAX_EXTENSION_BYTES: usize = 1024;
 
@@ -76,6 +78,9 @@ fn check_request_line(line: &[u8]) -> Result<(), Refused> {
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err("the request line is not method, target, version");
     };
+    if method.len() > MAX_NAME {
+        return Err("the method is too long");
+    }
     if method.is_empty() || !method.iter().copied().all(is_token) {
         return Err("the method is not a token");
     }
@@ -116,6 +121,9 @@ impl Fields {
         let (name, value) = line.split_at_checked(colon).ok_or("a header line has no colon")?;
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err("a header name is not a token");
+        }
+        if name.len() > MAX_NAME {
+            return Err("a header name is too long");
         }
         let value = value.get(1..).unwrap_or_default();
         if !value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)) {

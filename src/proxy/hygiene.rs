@@ -20,7 +20,7 @@ const HOP_BY_HOP: [&str; 9] = [
 
 /// Names a client must not send: authorization, and what proxies, balancers and applications take for the user's or the client's
 /// identity, or for a rewritten request.
-const IDENTITY: [&str; 33] = [
+const IDENTITY: [&str; 38] = [
     "authorization",
     "proxy-authorization",
     "proxy-authenticate",
@@ -28,8 +28,6 @@ const IDENTITY: [&str; 33] = [
     "forwarded",
     "via",
     "expect",
-    "client-cert",
-    "client-cert-chain",
     "client-ip",
     "cf-connecting-ip",
     "fastly-client-ip",
@@ -54,10 +52,20 @@ const IDENTITY: [&str; 33] = [
     "x-upn",
     "x-wl-proxy-client-ip",
     "x-wlid-membername",
+    "auth-user",
+    "authenticated-user",
+    "logon-user",
+    "on-behalf-of",
+    "x-authorization",
+    "x-on-behalf-of",
+    "x-sid",
 ];
 
 /// Prefixes of such names.
-const IDENTITY_PREFIXES: [&str; 30] = [
+const IDENTITY_PREFIXES: [&str; 35] = [
+    "cert-",
+    "client-cert",
+    "clientcert",
     "iis-",
     "iv-",
     "ms-exch",
@@ -67,16 +75,18 @@ const IDENTITY_PREFIXES: [&str; 30] = [
     "proxy-",
     "remote-",
     "sm-",
-    "ssl-",
+    "ssl",
     "wl-proxy",
     "x-amzn-",
     "x-arr-",
     "x-auth-",
     "x-authenticated",
+    "x-cert-",
     "x-client-",
     "x-forward",
     "x-goog-",
     "x-iis-",
+    "x-impersonat",
     "x-kcd-",
     "x-ms-client-",
     "x-ms-exch",
