@@ -535,6 +535,18 @@ fn either_signal_stops_the_bridge_in_order() {
 }
 
 #[test]
+fn a_hangup_signal_changes_nothing_and_says_so() {
+    let site = Site::new();
+    let bridge = Bridge::serve(&site, Stdio::null());
+    bridge.says("listening");
+    bridge.signal(Signal::HUP);
+    bridge.says("reloading is not available");
+    bridge.signal(Signal::TERM);
+    bridge.says("stopped");
+    assert_eq!(bridge.ended(), 0);
+}
+
+#[test]
 fn a_stop_ends_although_nobody_reads_the_audit_log_and_at_once_when_told_twice() {
     let site = Site::new();
     for twice in [false, true] {

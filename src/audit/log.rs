@@ -32,7 +32,8 @@ impl AuditLog {
     pub fn open(config: &AuditConfig, places: usize) -> io::Result<(Self, AuditWriter)> {
         match &config.file {
             Some(path) => {
-                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let flags =
+                    OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
                 // A reader that goes away or is slow would lose events.
                 if file.metadata()?.file_type().is_fifo() {

@@ -96,7 +96,7 @@ async fn interim_responses_are_skipped_and_a_switch_of_protocols_is_refused() {
         .await,
     );
     assert_eq!(bridge.device("alice").await.get("/eas").await.text(), "ok");
-    for line in ["HTTP/1.1 101 Switching Protocols", "HTTP/1.1 407 Proxy Authentication Required"] {
+    for line in ["HTTP/1.1 101 Switching Protocols", "HTTP/1.1 407 Proxy Authentication Required", "HTTP/1.1 600 Odd"] {
         let bridge = Bridge::to(verbatim(line, "Upgrade: x\r\nContent-Length: 0\r\n\r\n").await);
         let upgrade = "GET /eas HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         assert_eq!(bridge.device("alice").await.ask(upgrade).await.status, 503, "{line}");
