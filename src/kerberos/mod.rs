@@ -35,7 +35,6 @@ use http::HeaderValue;
 use crate::failure::Failure;
 use crate::naming::sid::Sid;
 use crate::policy::Grant;
-use crate::secret::SecretBytes;
 
 /// Where Negotiate tokens come from: the delegation engine, or fixed tokens in hermetic tests of the proxy.
 pub trait TokenSource: Send + Sync + 'static {
@@ -93,13 +92,14 @@ pub enum Verdict {
     NtlmOnly,
 }
 
-/// A Negotiate token for one request: not `Clone`, opaque, consumed by the request that carries it, wiped afterwards.
-pub struct NegotiateToken(SecretBytes);
+/// A Negotiate token for one request: not `Clone`, opaque, consumed by the request that carries it. It goes over the wire as it is and
+/// is worth nothing afterwards, so it is not wiped; the keys it was made with are.
+pub struct NegotiateToken(Vec<u8>);
 
 impl NegotiateToken {
     /// Wraps the raw GSS token. Only token sources make these.
     pub fn new(raw: Vec<u8>) -> Self {
-        Self(SecretBytes::new(raw))
+        Self(raw)
     }
 
     /// Length of the raw token in bytes, for header-size forecasts.
@@ -116,7 +116,7 @@ impl NegotiateToken {
     pub fn into_header(self) -> HeaderValue {
         let mut text = String::with_capacity(10 + self.0.len().div_ceil(3) * 4);
         text.push_str("Negotiate ");
-        base64_simd::STANDARD.encode_append(self.0.expose(), &mut text);
+        base64_simd::STANDARD.encode_append(&self.0, &mut text);
         // Base64 and a space are always valid header bytes; an empty value can only make the request fail authentication.
         let mut value = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         value.set_sensitive(true);

@@ -1,7 +1,6 @@
 //! AP-REP: the back end's proof that it holds the service's key and answered this very token (RFC 4120 section 5.5.2).
 
 use std::fmt;
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -16,7 +15,9 @@ use crate::secret::SecretBytes;
 /// What the AP-REP that answers one token must say. Consumed by the answer: one token, one answer.
 pub struct ApRepExpectation {
     time: AuthenticatorTime,
-    session_key: Arc<Key>,
+    etype: Etype,
+    /// the session key and our subkey, by value: an expectation a request shares nothing with other threads
+    session_key: Zeroizing<[u8; 32]>,
     /// our subkey; only as many bytes count as its encryption type has
     subkey: Zeroizing<[u8; 32]>,
 }
@@ -38,10 +39,8 @@ impl ProvedServer {
 }
 
 impl ApRepExpectation {
-    pub(in crate::kerberos) fn new(time: AuthenticatorTime, session_key: Arc<Key>, subkey: &[u8]) -> Self {
-        let mut kept = Zeroizing::new([0; 32]);
-        kept.iter_mut().zip(subkey).for_each(|(to, from)| *to = *from);
-        Self { time, session_key, subkey: kept }
+    pub(in crate::kerberos) fn new(time: AuthenticatorTime, session_key: &Key, subkey: &[u8]) -> Self {
+        Self { time, etype: session_key.etype(), session_key: copied(session_key.expose()), subkey: copied(subkey) }
     }
 
     /// Time of the authenticator.
@@ -66,15 +65,16 @@ impl ApRepExpectation {
         let failed = |what: String| Failure::new(Cause::MutualFailed, what);
         let encrypted =
             enc_part(message).map_err(|error| Failure::new(Cause::NegotiationInvalid, format!("malformed AP-REP: {error}")))?;
-        if encrypted.etype != self.session_key.etype().number() {
-            let expected = self.session_key.etype().number();
+        if encrypted.etype != self.etype.number() {
+            let expected = self.etype.number();
             return Err(failed(format!(
                 "the AP-REP is encrypted with type {} and not with the session key's {expected}",
                 encrypted.etype
             )));
         }
-        let plaintext = self
-            .session_key
+        let session_key = key(Some(self.etype), self.of_key_length(&self.session_key))
+            .ok_or_else(|| failed("the session key has the wrong length".into()))?;
+        let plaintext = session_key
             .decrypt(usage::AP_REP, encrypted.cipher)
             .map_err(|error| failed(format!("the AP-REP does not decrypt with the session key: {error}")))?;
         let part = EncApRepPart::parse(plaintext.expose()).map_err(|error| failed(format!("malformed EncAPRepPart: {error}")))?;
@@ -83,13 +83,14 @@ impl ApRepExpectation {
         }
         let (context_key, acceptor_subkey) = match part.subkey {
             Some((etype, bytes)) => (key(Etype::from_number(etype), bytes), true),
-            None => (key(Some(self.session_key.etype()), self.own_subkey()), false),
+            None => (key(Some(self.etype), self.of_key_length(&self.subkey)), false),
         };
         Ok(ProvedServer { context_key, acceptor_subkey })
     }
 
-    fn own_subkey(&self) -> &[u8] {
-        self.subkey.get(..self.session_key.etype().key_length()).unwrap_or_default()
+    /// As many bytes as a key of this encryption type has.
+    fn of_key_length<'a>(&self, bytes: &'a [u8; 32]) -> &'a [u8] {
+        bytes.get(..self.etype.key_length()).unwrap_or_default()
     }
 }
 
@@ -118,6 +119,12 @@ impl ProvedServer {
         let signed = [message, header].concat();
         found == flags && key.verify_checksum(usage::ACCEPTOR_SIGN, key.etype().checksum_type(), &signed, checksum).is_ok()
     }
+}
+
+fn copied(bytes: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut copy = Zeroizing::new([0; 32]);
+    copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    copy
 }
 
 fn key(etype: Option<Etype>, bytes: &[u8]) -> Option<Key> {

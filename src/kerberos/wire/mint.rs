@@ -5,8 +5,8 @@
 //! allocation, with the authenticator encrypted in its place.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zeroize::{Zeroize as _, Zeroizing};
@@ -17,7 +17,7 @@ use crate::kerberos::ChannelBinding;
 use crate::kerberos::wire::ap_rep::ApRepExpectation;
 use crate::kerberos::wire::asn1::{self, element_length, integer_length};
 use crate::kerberos::wire::authenticator_clock::{AuthenticatorClock, AuthenticatorTime};
-use crate::kerberos::wire::crypto::{self, Key, SealingKeys, usage};
+use crate::kerberos::wire::crypto::{self, SealingKeys, usage};
 use crate::kerberos::wire::framing;
 use crate::kerberos::wire::spnego;
 use crate::kerberos::wire::ticket::{ServiceTicket, TicketParts};
@@ -80,11 +80,13 @@ impl Randomness {
     /// Bytes that one token takes.
     pub const LENGTH: usize = 16 + 32 + 4;
 
-    /// From the operating system, in one call.
+    /// From the operating system, by way of a supply of this thread's: the call costs as much as everything else about a token, and
+    /// a supply makes it one call in [`SUPPLY`] tokens. What was taken out of the supply is wiped from it.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut bytes = Zeroizing::new([0; Self::LENGTH]);
-        getrandom::fill(bytes.as_mut_slice())?;
-        Ok(Self(bytes))
+        thread_local! {
+            static LEFT: RefCell<Supply> = const { RefCell::new(Supply { bytes: [0; SUPPLY * Randomness::LENGTH], used: SUPPLY }) };
+        }
+        LEFT.with_borrow_mut(Supply::take)
     }
 
     /// Chosen bytes, for tests that compare tokens.
@@ -107,6 +109,38 @@ impl Randomness {
     }
 }
 
+/// Random bytes for so many tokens are fetched at a time.
+const SUPPLY: usize = 32;
+
+/// Random bytes that no token has had.
+struct Supply {
+    bytes: [u8; SUPPLY * Randomness::LENGTH],
+    /// tokens that were served from it
+    used: usize,
+}
+
+impl Supply {
+    fn take(&mut self) -> Result<Randomness, getrandom::Error> {
+        if self.used >= SUPPLY {
+            getrandom::fill(&mut self.bytes)?;
+            self.used = 0;
+        }
+        let mut taken = Zeroizing::new([0; Randomness::LENGTH]);
+        let place = self.used * Randomness::LENGTH;
+        self.used += 1;
+        for (to, from) in taken.iter_mut().zip(self.bytes.iter_mut().skip(place)) {
+            *to = std::mem::take(from);
+        }
+        Ok(Randomness(taken))
+    }
+}
+
+impl Drop for Supply {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
 impl fmt::Debug for Randomness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Randomness")
@@ -116,7 +150,6 @@ impl fmt::Debug for Randomness {
 /// A service ticket prepared for minting: keys derived, constant parts encoded. One of these is what a cache holds per user.
 pub struct MintableTicket {
     ticket: ServiceTicket,
-    session_key: Arc<Key>,
     sealing: SealingKeys,
     /// what stands before the ticket in an AP-REQ
     ap_req_head: Box<[u8]>,
@@ -146,7 +179,7 @@ impl MintableTicket {
         let mut ap_req_head = AP_REQ_HEAD.to_vec();
         der::write_header(&mut ap_req_head, tag::context(3), ticket.ticket.len());
         let ap_req_head = ap_req_head.into();
-        Ok(Self { session_key: Arc::new(ticket.session_key.clone()), sealing, ap_req_head, client: client.into(), ticket })
+        Ok(Self { sealing, ap_req_head, client: client.into(), ticket })
     }
 
     /// The ticket.
@@ -158,7 +191,7 @@ impl MintableTicket {
     pub fn memory(&self) -> usize {
         let names = [&self.ticket.client, &self.ticket.server];
         let names: usize = names.iter().flat_map(|name| &name.components).map(|text| text.len() + size_of::<Box<str>>()).sum();
-        let keys = 2 * self.session_key.expose().len() + size_of::<Key>() + 2 * size_of::<usize>();
+        let keys = self.ticket.session_key.expose().len();
         let realms = self.ticket.client_realm.len() + self.ticket.server_realm.len();
         size_of::<Self>() + self.ticket.ticket.len() + self.ap_req_head.len() + self.client.len() + names + realms + keys
     }
@@ -211,7 +244,7 @@ impl MintableTicket {
             token.zeroize();
             return Err(Failure::new(Cause::TokenFailed, error.to_string()));
         }
-        let expectation = ApRepExpectation::new(time, Arc::clone(&self.session_key), authenticator.subkey);
+        let expectation = ApRepExpectation::new(time, &self.ticket.session_key, authenticator.subkey);
         Ok((token, expectation))
     }
 
