@@ -3,20 +3,24 @@
 
 use std::time::SystemTime;
 
+use kcd_bridge::identity::RequestedName;
 use kcd_bridge::kerberos::ChannelBinding;
 use kcd_bridge::kerberos::PendingReply;
 use kcd_bridge::kerberos::Verdict;
 use kcd_bridge::kerberos::acquire::gss::acceptor::Acceptor;
 use kcd_bridge::kerberos::acquire::gss::{Impersonator, ReferenceContext, UserCredential};
+use kcd_bridge::kerberos::config::Engine;
 use kcd_bridge::kerberos::engine::Mint;
+use kcd_bridge::kerberos::proof::evidence::EvidenceTicket;
 use kcd_bridge::kerberos::proof::exported_credential::ExportedCredential;
+use kcd_bridge::kerberos::proof::keytab::Keytab;
 use kcd_bridge::kerberos::wire::crypto::Etype;
 use kcd_bridge::kerberos::wire::inspect::{OpenedToken, open_ap_req};
 use kcd_bridge::kerberos::wire::ticket::{ServiceTicket, TicketParts};
 use kcd_bridge::naming::name::{OwnPrincipal, PrincipalName, name_type};
 use kcd_bridge::policy::{Target, TokenFormat};
 
-use crate::delegation::{negotiate, raw, target};
+use crate::delegation::{kerberos_config, negotiate, raw, target};
 use crate::support::Lab;
 
 /// Service host in the MIT realm, and the encryption type of its key and session keys.
@@ -189,5 +193,47 @@ fn a_token_for_another_binding_is_refused_for_every_encryption_type() {
         let (token, _) = both.native.token_now(&both.target, Some(&ours)).unwrap();
         // GSS_S_BAD_BINDINGS (RFC 2744 section 3.9.1).
         assert_eq!(acceptor.accept(&raw(token), Some(&theirs.application_data())).unwrap_err().routine(), 4, "{host}");
+    }
+}
+
+/// Delegated tickets: enterprise names, which are one component with an `@` inside, and names that are not ASCII. The name's type and
+/// components in our authenticator are what the library writes from the same ticket.
+#[test]
+fn the_client_of_a_delegated_ticket_is_written_as_the_library_writes_it_for_enterprise_and_non_ascii_names() {
+    let lab = Lab::get();
+    let config = kerberos_config(&lab, Engine::Native);
+    let target = crate::delegation::mbx1();
+    let keytab = Keytab::read(&config.keytab).unwrap();
+    let acceptor = Acceptor::new(&lab.keytab("mbx"), None).unwrap();
+    let ourselves = Impersonator::acquire(&config.principal, &config.keytab, "minting-names").unwrap();
+    let enterprise = |upn: &str| RequestedName::Enterprise(upn.into());
+    let account = |name: &str| RequestedName::Account { name: name.into(), realm: config.principal.realm().clone() };
+    let names = [
+        enterprise("alice@corp.example"),
+        enterprise("frank@mail.example"),
+        enterprise("zoë@corp.example"),
+        account("bob"),
+        account("zoë"),
+    ];
+    for name in names {
+        let user = ourselves.impersonate(&name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        user.delegate(&target.spn, &[18, 17]).unwrap();
+        let exported = ExportedCredential::parse(&user.export().unwrap()).unwrap();
+        let evidence =
+            EvidenceTicket::open(&exported.evidence(&config.principal).unwrap().ticket, &keytab, &config.principal).unwrap();
+        let ticket = exported.service_ticket(&config.principal, &target.spn, &evidence).unwrap();
+        let session_key = ticket.session_key.clone();
+        let native = Mint::native(ticket).unwrap();
+        let reference = Mint::Reference(user.credential());
+
+        let opened = |mint: &Mint| open_ap_req(&raw(mint.token_now(&target, None).unwrap().0), &session_key).unwrap();
+        let (ours, theirs) = (opened(&native).authenticator, opened(&reference).authenticator);
+        assert_eq!(ours.client.components, theirs.client.components, "{name}");
+        assert_eq!(ours.client.name_type, theirs.client.name_type, "{name}");
+        assert_eq!(ours.client_realm, theirs.client_realm, "{name}");
+
+        let (token, reply) = native.token_now(&target, None).unwrap();
+        let accepted = acceptor.accept(&raw(token), None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(reply.judge(&[negotiate(&accepted.answer.unwrap())]), Ok(Verdict::Proved), "{name}");
     }
 }
