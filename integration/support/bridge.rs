@@ -141,7 +141,9 @@ impl Bridge {
     pub fn audit(&self) -> Vec<Value> {
         let path = self.directory.path().join("audit.jsonl");
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("an audit line is JSON")).collect()
+        // What is being written just now has no line end yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).expect("an audit line is JSON")).collect()
     }
 
     /// The first audit event that satisfies the predicate, waited for.

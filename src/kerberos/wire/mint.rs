@@ -81,7 +81,7 @@ impl Randomness {
     pub const LENGTH: usize = 16 + 32 + 4;
 
     /// From the operating system, by way of a supply of this thread's: the call costs as much as everything else about a token, and
-    /// a supply makes it one call in [`SUPPLY`] tokens. What was taken out of the supply is wiped from it.
+    /// a supply makes it one call in 32 tokens. What was taken out of the supply is wiped from it.
     pub fn generate() -> Result<Self, getrandom::Error> {
         thread_local! {
             static LEFT: RefCell<Supply> = const { RefCell::new(Supply { bytes: [0; SUPPLY * Randomness::LENGTH], used: SUPPLY }) };
