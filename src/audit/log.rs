@@ -39,6 +39,8 @@ impl AuditLog {
                 if file.metadata()?.file_type().is_fifo() {
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe"));
                 }
+                // Not waiting was for the opening alone.
+                rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
                 Self::start_after(ends_within_a_line(path), file, places)
             }
             // A descriptor of its own: a write that nobody takes must not hold the lock that the end of the process asks for.

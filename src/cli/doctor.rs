@@ -202,9 +202,12 @@ impl Walk {
 
 /// What the back end's two answers mean; good only where a request of `serve` would be.
 fn judge_probe(report: ProbeReport, mutual: Mutual) -> Result<String, Failure> {
-    let ProbeReport { anonymous_status, offered, status, verdict } = report;
+    let ProbeReport { anonymous_status, offered, refused_before, status, verdict } = report;
     let offers = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
     let mut seen = format!("without a token {anonymous_status} (offers {offers}), with one {status}");
+    if refused_before {
+        seen.push_str(" after a first token got 401");
+    }
     if anonymous_status != 401 {
         seen.push_str(": this path asks nobody to authenticate");
     }
@@ -297,7 +300,7 @@ mod tests {
 
     fn report(anonymous_status: u16, offered: &[&str], status: u16, verdict: Verdict) -> ProbeReport {
         let offered = offered.iter().map(|&scheme| scheme.to_owned()).collect();
-        ProbeReport { anonymous_status, offered, status, verdict: Ok(verdict) }
+        ProbeReport { anonymous_status, offered, refused_before: false, status, verdict: Ok(verdict) }
     }
 
     #[test]

@@ -81,9 +81,8 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
     let relay_config = RelayConfig::from(&kerberos);
     let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
-    let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections).map_err(|error| {
-        format!("audit.file cannot be opened: {error} (a regular file, or a place for one, without symbolic links)")
-    })?;
+    let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections)
+        .map_err(|error| format!("audit.file cannot be opened: {error} (it must be no pipe and no symbolic link)"))?;
     let limits = HeadLimits {
         max_header_bytes: listener.max_header_bytes,
         header_timeout: listener.header_timeout,

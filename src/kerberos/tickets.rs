@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::failure::{Answer, Cause, Failure, Stage};
+use crate::failure::{Answer, Cause, Failure};
 use crate::identity::{Principal, RequestedName};
 use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
@@ -109,6 +109,8 @@ pub(super) struct Tickets {
     ages: Ages,
     entries: Cache<TicketKey, Arc<CachedTicket>>,
     refusals: Cache<TicketKey, Failure>,
+    /// Accounts that were refused, and when: longer than any acquisition takes.
+    ended: Cache<RequestedName, Instant>,
     flights: Mutex<HashMap<TicketKey, watch::Receiver<Landing>>>,
     forgotten: Cache<TicketKey, ()>,
     forgotten_by_spn: Mutex<HashMap<Spn, (Instant, u32)>>,
@@ -134,7 +136,7 @@ impl Expiry<TicketKey, Arc<CachedTicket>> for HardAge {
 }
 
 impl Tickets {
-    /// A cache of at most so many bytes, keys and names included.
+    /// A cache of tickets of at most so many bytes, with what minting keeps beside each.
     pub(super) fn new(ages: Ages, capacity: u64) -> Arc<Self> {
         let entries = Cache::builder()
             .max_capacity(capacity)
@@ -145,6 +147,7 @@ impl Tickets {
             ages,
             entries,
             refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(REFUSAL_MEMORY).build(),
+            ended: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
             flights: Mutex::default(),
             forgotten: Cache::builder().max_capacity(REFUSALS).time_to_live(FORGET_WINDOW).build(),
             forgotten_by_spn: Mutex::default(),
@@ -224,8 +227,9 @@ impl Tickets {
         let place = FlightPlace { tickets: Arc::clone(self), key: key.clone() };
         let acquisition = acquire();
         tokio::spawn(async move {
-            let landing = acquisition.await.map(Arc::new);
-            place.tickets.land(&place.key, &landing);
+            let started = Instant::now();
+            let landing = acquisition.await.and_then(|ticket| place.tickets.usable(ticket));
+            place.tickets.land(&place.key, started, &landing);
             // Out of the map before anybody hears of it: who comes now finds the ticket.
             drop(place);
             sender.send_replace(Some(landing));
@@ -233,8 +237,9 @@ impl Tickets {
         receiver
     }
 
-    fn land(&self, key: &TicketKey, landing: &Result<Arc<CachedTicket>, Failure>) {
+    fn land(&self, key: &TicketKey, started: Instant, landing: &Result<Arc<CachedTicket>, Failure>) {
         match landing {
+            Ok(_) if self.ended.get(key.principal.name()).is_some_and(|ended| ended >= started) => {}
             Ok(ticket) => {
                 self.refusals.invalidate(key);
                 self.entries.insert(key.clone(), Arc::clone(ticket));
@@ -245,19 +250,29 @@ impl Tickets {
                 if failure.cause.answer() == Answer::Refused {
                     self.refusals.insert(key.clone(), failure.clone());
                 }
-                // The account itself was refused, not this back end: its other tickets end too.
-                if matches!(failure.cause.stage(), Stage::S4u2Self | Stage::Identity) {
+                if is_about_the_account(failure.cause) {
                     self.end_all_of(key.principal.name());
                 }
             }
         }
     }
 
+    /// The account is refused, not this certificate or this back end: its other tickets end too, and one that is under way for it is
+    /// not kept when it lands.
     fn end_all_of(&self, name: &RequestedName) {
+        self.ended.insert(name.clone(), Instant::now());
         let others: Vec<_> = self.entries.iter().map(|(key, _)| key).filter(|key| key.names(name)).collect();
         for key in others {
             self.entries.invalidate(&*key);
         }
+    }
+
+    /// A ticket that is past its hard age when it comes is none.
+    fn usable(&self, ticket: CachedTicket) -> Result<Arc<CachedTicket>, Failure> {
+        if left(&ticket, self.ages.clock_skew).is_zero() {
+            return Err(Failure::new(Cause::TicketUnusable, "the KDC's ticket ends within kerberos.clock_skew"));
+        }
+        Ok(Arc::new(ticket))
     }
 
     fn may_ride(&self, ticket: &CachedTicket) -> bool {
@@ -291,6 +306,11 @@ impl Drop for FlightPlace {
 /// users must not end the service of those who are there.
 fn is_outage(cause: Cause) -> bool {
     matches!(cause, Cause::KdcUnreachable | Cause::AcquisitionTimeout | Cause::Overloaded)
+}
+
+/// What a KDC or a PAC says of an account, whatever certificate or back end it is asked for with.
+fn is_about_the_account(cause: Cause) -> bool {
+    matches!(cause, Cause::UserUnknown | Cause::UserRevoked | Cause::AccountKindRefused | Cause::PrivilegedRefused)
 }
 
 async fn landed(mut flight: watch::Receiver<Landing>, deadline: Instant) -> Result<Arc<CachedTicket>, Failure> {

@@ -96,12 +96,21 @@ impl<T: TokenSource> Exchange<'_, T> {
     pub(super) async fn run(mut self) -> Result<Accepted, Failure> {
         let mut connection = self.backend.kept(self.grant).await;
         if !self.upload.is_replayable() && !connection.as_ref().is_some_and(Owned::is_warm) {
-            let primed = self.authenticated(connection, Message::Priming).await?;
-            connection = self.reusable(primed.response, primed.connection).await;
+            connection = Some(self.primed(connection).await?);
         }
         let accepted = self.authenticated(connection, Message::Request).await?;
         self.upload.release();
         Ok(accepted)
+    }
+
+    /// A connection on which a token was accepted, for a body that could not be sent again.
+    async fn primed(&mut self, connection: Option<Owned>) -> Result<Owned, Failure> {
+        let primed = self.authenticated(connection, Message::Priming).await?;
+        self.reusable(primed.response, primed.connection).await.ok_or_else(|| {
+            let detail =
+                "it closes connections after one answer, and this body is too large to be sent twice: raise replay_buffer_bytes";
+            Failure::new(Cause::UpstreamClosed, detail)
+        })
     }
 
     /// Sends the message until it is answered by something else than a 401, within the rules.
@@ -134,6 +143,7 @@ impl<T: TokenSource> Exchange<'_, T> {
     /// One token, one request, one answer. A kept connection that turns out to be closed is replaced once, if nothing can have
     /// been done twice by it.
     async fn attempt(&mut self, mut connection: Option<Owned>, message: Message) -> Result<Attempted<T::Reply>, Failure> {
+        let mut primed_again = false;
         loop {
             let kept = connection.is_some();
             let (mut connection_now, issued) = self.equipped(connection.take()).await?;
@@ -150,6 +160,13 @@ impl<T: TokenSource> Exchange<'_, T> {
                     return Ok(Attempted { response, connection: connection_now, reply, ticket: facts.id });
                 }
                 Err(_) => return Err(Failure::new(Cause::UpstreamTimeout, format!("no answer within {limit:?}"))),
+                // A warm connection was lost before the body began: the next one has to be authenticated first, too.
+                Ok(Err(SendError::Unsent))
+                    if kept && message == Message::Request && !self.upload.is_replayable() && !primed_again =>
+                {
+                    primed_again = true;
+                    connection = Some(Box::pin(self.primed(None)).await?);
+                }
                 Ok(Err(SendError::Unsent)) if kept => {}
                 Ok(Err(SendError::Broken(error))) if kept && is_lost(&error) && self.is_repeatable(message) => {}
                 Ok(Err(SendError::Unsent)) => return Err(Failure::new(Cause::UpstreamClosed, "before the request was sent")),

@@ -25,6 +25,9 @@ use crate::policy::Target;
 /// Our TGT is looked after this often; the library renews it from the keytab when half its life is over.
 const TGT_CHECK: Duration = Duration::from_mins(5);
 
+/// A TGT that is of no use is replaced at most this often.
+const RESET_INTERVAL: Duration = Duration::from_mins(1);
+
 /// What an acquisition yields: the service ticket, proved to be this principal's.
 pub(in crate::kerberos) struct Acquired {
     pub(in crate::kerberos) ticket: ServiceTicket,
@@ -66,14 +69,12 @@ pub(in crate::kerberos) struct Acquirer {
     shared: Arc<Shared>,
     cache: String,
     impersonator: Option<(Impersonator, Instant)>,
+    reset: Option<Instant>,
 }
 
 impl Acquirer {
     pub(in crate::kerberos) fn new(shared: Arc<Shared>) -> Self {
-        // The library's memory caches are one name space for the whole process: no two acquirers may ever share a TGT.
-        static CREATED: AtomicU64 = AtomicU64::new(0);
-        let cache = format!("impersonator-{}", CREATED.fetch_add(1, Ordering::Relaxed));
-        Self { shared, cache, impersonator: None }
+        Self { shared, cache: fresh_cache(), impersonator: None, reset: None }
     }
 
     /// Both tickets, or the stage that failed and why.
@@ -95,9 +96,16 @@ impl Acquirer {
         Ok(Acquired { ticket, sid, stages: clock.laps, reference })
     }
 
-    /// Forgets our TGT: the next acquisition starts from the keytab.
-    pub(in crate::kerberos) fn reset(&mut self) {
+    /// Forgets our TGT: the next acquisition starts from the keytab. The library keeps a memory cache for the life of the process
+    /// whoever lets go of it, so this takes a cache of another name, and does so seldom. False when it was done a moment ago.
+    pub(in crate::kerberos) fn reset(&mut self) -> bool {
+        if self.reset.is_some_and(|at| at.elapsed() < RESET_INTERVAL) {
+            return false;
+        }
+        self.reset = Some(Instant::now());
+        self.cache = fresh_cache();
         self.impersonator = None;
+        true
     }
 
     /// Our own TGT, fresh enough.
@@ -121,15 +129,13 @@ impl Acquirer {
         Ok(&self.impersonator.insert(kept).0)
     }
 
-    /// S4U2Self. When our own TGT turns out to have ended, it is renewed and the call is made once more.
+    /// S4U2Self. When our own TGT turns out to be of no use any more (ended, or made with keys the domain has changed since), another one
+    /// is fetched and the call is made once more.
     pub(in crate::kerberos) fn impersonate(&mut self, principal: &Principal) -> Result<Impersonated, Failure> {
         let since = Instant::now();
         let first = self.refresh_impersonator()?.impersonate(principal.name());
         let result = match first {
-            Err(error) if error.kerberos_code() == Some(code::TKT_EXPIRED) => {
-                self.reset();
-                self.refresh_impersonator()?.impersonate(principal.name())
-            }
+            Err(error) if is_about_our_tgt(&error) && self.reset() => self.refresh_impersonator()?.impersonate(principal.name()),
             other => other,
         };
         result.map_err(|error| {
@@ -172,13 +178,16 @@ impl Acquirer {
     }
 
     pub(in crate::kerberos) fn delegate(
-        &self,
+        &mut self,
         user: &Impersonated,
         target: &Target,
         evidence: &EvidenceTicket,
     ) -> Result<(), Failure> {
         let since = Instant::now();
         user.delegate(&target.spn, &offered_etypes(target)).map_err(|error| {
+            if is_about_our_tgt(&error) {
+                self.reset();
+            }
             let whom = Whom::User(evidence.client(), Some(evidence.client_realm()));
             let seen = self.shared.explain(Stage::S4u2Proxy, &error, whom, Some(&target.spn), since);
             let cause = match seen.cause {
@@ -211,6 +220,17 @@ impl Acquirer {
         }
         Ok(ticket)
     }
+}
+
+/// A memory cache nobody has: the library's are one name space for the whole process, and no two acquirers may ever share a TGT.
+fn fresh_cache() -> String {
+    static CREATED: AtomicU64 = AtomicU64::new(0);
+    format!("impersonator-{}", CREATED.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether the KDC's complaint is about the TGT that the request came with.
+fn is_about_our_tgt(error: &GssError) -> bool {
+    error.kerberos_code().is_some_and(|code| code::ABOUT_THE_TGT.contains(&code))
 }
 
 /// Whether the PAC's account is our own: the name in the ticket is the one that was asked for and need not say so.
@@ -262,5 +282,49 @@ impl StageClock {
         let now = Instant::now();
         self.laps.push((stage, now.duration_since(self.last)));
         self.last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::kerberos::acquire::krb5_conf::tests::config;
+    use crate::kerberos::proof::keytab::testkit::{Record, keytab};
+
+    fn acquirer() -> Acquirer {
+        let config = config();
+        let record = Record::new(&config.principal.to_string(), 1, 18, &[7; 32]);
+        let keytab = Keytab::from_bytes(Path::new("test.keytab"), &keytab(&[record])).unwrap();
+        let (pins, relay) = (SidPins::default(), RelayObserver::default());
+        Acquirer::new(Arc::new(Shared { config, keytab, pins, relay, acquisitions: AtomicU64::new(0) }))
+    }
+
+    #[test]
+    fn no_two_acquirers_share_a_memory_cache() {
+        assert_ne!(acquirer().cache, acquirer().cache);
+    }
+
+    /// The library would hand out the old TGT again under the old name.
+    #[test]
+    fn a_reset_takes_a_cache_of_another_name_and_is_not_repeated_at_once() {
+        let mut acquirer = acquirer();
+        let before = acquirer.cache.clone();
+        assert!(acquirer.reset());
+        let after = acquirer.cache.clone();
+        assert_ne!(after, before);
+        assert!(!acquirer.reset());
+        assert_eq!(acquirer.cache, after);
+    }
+
+    #[test]
+    fn complaints_about_the_tgt_are_told_from_complaints_about_the_user() {
+        for code in [20, 31, 32, 41, 44, 45] {
+            assert!(is_about_our_tgt(&GssError::for_test(code)), "{code}");
+        }
+        for code in [6, 7, 12, 13, 14, 18, 37, 60] {
+            assert!(!is_about_our_tgt(&GssError::for_test(code)), "{code}");
+        }
     }
 }

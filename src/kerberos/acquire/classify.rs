@@ -28,8 +28,8 @@ pub(in crate::kerberos) mod code {
     pub(in crate::kerberos) const PREAUTH_FAILED: i32 = 24;
     /// KDC_ERR_SVC_UNAVAILABLE
     pub(in crate::kerberos) const SVC_UNAVAILABLE: i32 = 29;
-    /// KRB_AP_ERR_TKT_EXPIRED
-    pub(in crate::kerberos) const TKT_EXPIRED: i32 = 32;
+    /// What a KDC says of a TGT it cannot use: KDC_ERR_TGT_REVOKED, KRB_AP_ERR_BAD_INTEGRITY, TKT_EXPIRED, MODIFIED, BADKEYVER, NOKEY
+    pub(in crate::kerberos) const ABOUT_THE_TGT: [i32; 6] = [20, 31, 32, 41, 44, 45];
     /// KRB_AP_ERR_SKEW
     pub(in crate::kerberos) const SKEW: i32 = 37;
     /// KDC_ERR_WRONG_REALM

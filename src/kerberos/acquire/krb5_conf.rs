@@ -194,7 +194,7 @@ fn replace(directory: &File, name: &str, text: &str) -> Result<u64, Errno> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::kerberos) mod tests {
     use std::collections::BTreeMap;
     use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -203,7 +203,7 @@ mod tests {
     use crate::kerberos::config::{Engine, KdcSource};
     use crate::naming::name::OwnPrincipal;
 
-    fn config() -> KerberosConfig {
+    pub(in crate::kerberos) fn config() -> KerberosConfig {
         let realm = |name| (Realm::parse(name).unwrap(), KdcSource::Dns);
         KerberosConfig {
             principal: OwnPrincipal::parse("svc-bridge@CORP.EXAMPLE").unwrap(),

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
 use crate::failure::{Cause, Failure};
 use crate::identity::Principal;
@@ -17,7 +18,7 @@ use crate::policy::Target;
 struct Job {
     principal: Arc<Principal>,
     target: Arc<Target>,
-    queue_until: Instant,
+    taken_up: oneshot::Sender<()>,
     answer: oneshot::Sender<Result<Acquired, Failure>>,
 }
 
@@ -50,12 +51,17 @@ impl Workers {
         queue_until: Instant,
     ) -> Result<Acquired, Failure> {
         let (answer, result) = oneshot::channel();
-        let job = Job { principal, target, queue_until, answer };
+        let (taken_up, begun) = oneshot::channel();
+        let job = Job { principal, target, taken_up, answer };
         self.queue.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => Failure::from(Cause::Overloaded),
             TrySendError::Disconnected(_) => Failure::from(Cause::ShuttingDown),
         })?;
-        result.await.unwrap_or_else(|_dropped| Err(Failure::new(Cause::AcquisitionTimeout, "it waited for a worker too long")))
+        // Giving up drops `result`, by which a worker knows that the job is nobody's any more.
+        match timeout_at(queue_until.into(), begun).await {
+            Ok(Ok(())) => result.await.unwrap_or_else(|_| Err(Failure::new(Cause::AcquisitionTimeout, "the worker ended"))),
+            _ => Err(Failure::new(Cause::AcquisitionTimeout, "it waited for a worker too long")),
+        }
     }
 }
 
@@ -64,7 +70,7 @@ fn work(mut acquirer: Acquirer, queue: &Mutex<Receiver<Job>>) {
         // Only one idle worker waits in `recv`; the others wait for the lock. A worker never panics while it holds it.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        if job.answer.is_closed() || Instant::now() >= job.queue_until {
+        if job.answer.is_closed() || job.taken_up.send(()).is_err() {
             continue;
         }
         let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target));

@@ -159,10 +159,19 @@ async fn when_the_kdc_is_back_a_riding_ticket_is_replaced() {
 #[tokio::test]
 async fn a_ticket_within_the_clock_skew_of_its_end_is_not_served() {
     let rig = Rig::new();
-    rig.get_lasting(&alice(), Ok(()), SKEW.mul_f32(0.9)).await.unwrap();
-    let (_, hit) = rig.get_lasting(&alice(), Ok(()), Duration::from_hours(1)).await.unwrap();
-    assert!(!hit);
-    assert_eq!(rig.asked(), 2);
+    assert_eq!(rig.get_lasting(&alice(), Ok(()), SKEW.mul_f32(0.9)).await, Err(Cause::TicketUnusable));
+    let almost = SKEW + Duration::from_secs(2);
+    assert!(rig.get_lasting(&alice(), Ok(()), almost).await.is_ok());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (_, hit) = rig.get_lasting(&alice(), Ok(()), Duration::from_hours(1)).await.unwrap();
+        if !hit {
+            break;
+        }
+        assert!(Instant::now() < deadline, "served past its hard age");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(rig.asked(), 3);
 }
 
 #[tokio::test]
@@ -229,6 +238,37 @@ async fn an_account_that_is_refused_loses_its_tickets_to_every_back_end_and_no_o
     rig.get(&two, Ok(())).await.unwrap();
     assert!(rig.get(&key_to("alice@corp.example", "mbx3"), Err(Cause::DelegationRefused)).await.is_err());
     assert!(rig.tickets.entries.get(&two).is_some());
+}
+
+#[tokio::test]
+async fn a_certificate_with_the_wrong_sid_does_not_end_the_tickets_of_the_right_one() {
+    let rig = Rig::new();
+    rig.get(&alice(), Ok(())).await.unwrap();
+    assert_eq!(rig.get(&key_to("alice@corp.example", "mbx2"), Err(Cause::SidMismatch)).await, Err(Cause::SidMismatch));
+    assert!(rig.tickets.entries.get(&alice()).is_some());
+}
+
+#[tokio::test]
+async fn a_ticket_that_lands_after_its_account_was_refused_is_not_kept() {
+    let rig = Rig::new();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let (tickets, one) = (Arc::clone(&rig.tickets), alice());
+    let slow = async move || {
+        let acquire = || async move {
+            let _ = released.await;
+            Ok(ticket(Duration::from_hours(1)))
+        };
+        tickets.get(&one, Instant::now() + Duration::from_secs(10), acquire).await.map(|_| ())
+    };
+    let flight = tokio::spawn(slow());
+    while locked(&rig.tickets.flights).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    assert!(rig.get(&key_to("alice@corp.example", "mbx2"), Err(Cause::UserRevoked)).await.is_err());
+    release.send(()).unwrap();
+    flight.await.unwrap().unwrap();
+    assert!(rig.tickets.entries.get(&alice()).is_none());
 }
 
 #[tokio::test]

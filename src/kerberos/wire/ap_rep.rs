@@ -16,10 +16,22 @@ use crate::secret::SecretBytes;
 pub struct ApRepExpectation {
     time: AuthenticatorTime,
     etype: Etype,
-    /// the session key and our subkey, by value: an expectation a request shares nothing with other threads
-    session_key: Zeroizing<[u8; 32]>,
+    /// the session key
+    session_key: Wiped,
     /// our subkey; only as many bytes count as its encryption type has
-    subkey: Zeroizing<[u8; 32]>,
+    subkey: Wiped,
+}
+
+/// A key of at most 32 bytes in a place of its own, which is wiped where it is: an expectation moves from hand to hand, and shares
+/// nothing with other threads.
+struct Wiped(Box<Zeroizing<[u8; 32]>>);
+
+impl Wiped {
+    fn copy_of(bytes: &[u8]) -> Self {
+        let mut copy = Box::<Zeroizing<[u8; 32]>>::default();
+        copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        Self(copy)
+    }
 }
 
 /// A server that has proved itself.
@@ -40,7 +52,12 @@ impl ProvedServer {
 
 impl ApRepExpectation {
     pub(in crate::kerberos) fn new(time: AuthenticatorTime, session_key: &Key, subkey: &[u8]) -> Self {
-        Self { time, etype: session_key.etype(), session_key: copied(session_key.expose()), subkey: copied(subkey) }
+        Self {
+            time,
+            etype: session_key.etype(),
+            session_key: Wiped::copy_of(session_key.expose()),
+            subkey: Wiped::copy_of(subkey),
+        }
     }
 
     /// Time of the authenticator.
@@ -72,7 +89,7 @@ impl ApRepExpectation {
                 encrypted.etype
             )));
         }
-        let session_key = key(Some(self.etype), self.of_key_length(&self.session_key))
+        let session_key = key(Some(self.etype), self.of_key_length(&self.session_key.0))
             .ok_or_else(|| failed("the session key has the wrong length".into()))?;
         let plaintext = session_key
             .decrypt(usage::AP_REP, encrypted.cipher)
@@ -83,7 +100,7 @@ impl ApRepExpectation {
         }
         let (context_key, acceptor_subkey) = match part.subkey {
             Some((etype, bytes)) => (key(Etype::from_number(etype), bytes), true),
-            None => (key(Some(self.etype), self.of_key_length(&self.subkey)), false),
+            None => (key(Some(self.etype), self.of_key_length(&self.subkey.0)), false),
         };
         Ok(ProvedServer { context_key, acceptor_subkey })
     }
@@ -119,12 +136,6 @@ impl ProvedServer {
         let signed = [message, header].concat();
         found == flags && key.verify_checksum(usage::ACCEPTOR_SIGN, key.etype().checksum_type(), &signed, checksum).is_ok()
     }
-}
-
-fn copied(bytes: &[u8]) -> Zeroizing<[u8; 32]> {
-    let mut copy = Zeroizing::new([0; 32]);
-    copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    copy
 }
 
 fn key(etype: Option<Etype>, bytes: &[u8]) -> Option<Key> {

@@ -72,6 +72,11 @@ impl Pool {
     /// Closes the connection that was idle longest: this principal's, or whosever it is.
     pub(super) fn drop_oldest(&self, of: Option<&Arc<Principal>>) {
         let mut idle = self.lock();
+        // The places of those that the back end closed are free already: dropping one of them would make no room.
+        idle.retain(|_, mine| {
+            mine.retain(|entry| !entry.connection.sender.is_closed());
+            !mine.is_empty()
+        });
         let candidates = idle.iter().filter(|(grant, _)| of.is_none_or(|principal| grant.principal() == principal));
         let oldest = candidates.filter_map(|(grant, mine)| Some((mine.first()?.since, grant))).min_by_key(|(since, _)| *since);
         let Some(grant) = oldest.map(|(_, grant)| grant.clone()) else { return };
