@@ -102,7 +102,7 @@ impl Record {
         }
     }
 
-    /// Whether the audit log will take its event. Nothing is done for a request that leaves no trace.
+    /// Whether the audit log will take its event. Without a place in its queue nothing is done for a request.
     pub(super) fn is_audited(&self) -> bool {
         self.slot.is_some()
     }
