@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::der::{self, DerError, Reader, tag};
 use crate::failure::{Cause, Failure};
@@ -16,22 +16,16 @@ use crate::secret::SecretBytes;
 pub struct ApRepExpectation {
     time: AuthenticatorTime,
     etype: Etype,
-    /// the session key
-    session_key: Wiped,
-    /// our subkey; only as many bytes count as its encryption type has
-    subkey: Wiped,
+    /// the session key and our subkey
+    keys: Box<Keys>,
 }
 
-/// A key of at most 32 bytes in a place of its own, which is wiped where it is: an expectation moves from hand to hand, and shares
-/// nothing with other threads.
-struct Wiped(Box<Zeroizing<[u8; 32]>>);
-
-impl Wiped {
-    fn copy_of(bytes: &[u8]) -> Self {
-        let mut copy = Box::<Zeroizing<[u8; 32]>>::default();
-        copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        Self(copy)
-    }
+/// Keys of at most 32 bytes in a place of their own, where they are wiped: an expectation moves from hand to hand, and shares nothing
+/// with other threads.
+#[derive(Default, Zeroize, ZeroizeOnDrop)]
+struct Keys {
+    session: [u8; 32],
+    subkey: [u8; 32],
 }
 
 /// A server that has proved itself.
@@ -52,12 +46,10 @@ impl ProvedServer {
 
 impl ApRepExpectation {
     pub(in crate::kerberos) fn new(time: AuthenticatorTime, session_key: &Key, subkey: &[u8]) -> Self {
-        Self {
-            time,
-            etype: session_key.etype(),
-            session_key: Wiped::copy_of(session_key.expose()),
-            subkey: Wiped::copy_of(subkey),
-        }
+        let mut keys = Box::<Keys>::default();
+        keys.session.iter_mut().zip(session_key.expose()).for_each(|(to, from)| *to = *from);
+        keys.subkey.iter_mut().zip(subkey).for_each(|(to, from)| *to = *from);
+        Self { time, etype: session_key.etype(), keys }
     }
 
     /// Time of the authenticator.
@@ -89,7 +81,7 @@ impl ApRepExpectation {
                 encrypted.etype
             )));
         }
-        let session_key = key(Some(self.etype), self.of_key_length(&self.session_key.0))
+        let session_key = key(Some(self.etype), self.of_key_length(&self.keys.session))
             .ok_or_else(|| failed("the session key has the wrong length".into()))?;
         let plaintext = session_key
             .decrypt(usage::AP_REP, encrypted.cipher)
@@ -100,7 +92,7 @@ impl ApRepExpectation {
         }
         let (context_key, acceptor_subkey) = match part.subkey {
             Some((etype, bytes)) => (key(Etype::from_number(etype), bytes), true),
-            None => (key(Some(self.etype), self.of_key_length(&self.subkey.0)), false),
+            None => (key(Some(self.etype), self.of_key_length(&self.keys.subkey)), false),
         };
         Ok(ProvedServer { context_key, acceptor_subkey })
     }

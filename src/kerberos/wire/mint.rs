@@ -210,9 +210,9 @@ impl MintableTicket {
         if now / 1_000_000 >= self.ticket.end_time {
             return Err(failed("the ticket has expired"));
         }
-        let clock = AuthenticatorClock::process().map_err(|_| failed("no random bytes"))?;
+        let time = AuthenticatorClock::next_of_process(now).map_err(|_| failed("no random bytes"))?;
         let random = Randomness::generate().map_err(|_| failed("no random bytes"))?;
-        self.mint_with(clock.next(now), &random, format, binding, options)
+        self.mint_with(time, &random, format, binding, options)
     }
 
     /// The token for this time and these random bytes.
