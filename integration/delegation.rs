@@ -204,6 +204,15 @@ async fn a_upn_that_the_kdc_resolves_to_a_machine_account_is_refused() {
     assert_eq!(failure.cause, Cause::AccountKindRefused, "{failure}");
 }
 
+/// The ticket's name is the one that was asked for and does not say that it is our own account; the PAC does.
+#[tokio::test]
+async fn the_bridges_own_account_is_never_delegated_whatever_name_it_is_asked_for_by() {
+    for name in ["svc-bridge@corp.example", "SVC-Bridge@CORP.EXAMPLE"] {
+        let failure = refusal(account(name), &mbx1()).await;
+        assert!(matches!(failure.cause, Cause::AccountKindRefused | Cause::IdentityFallback), "{name}: {failure}");
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_with_another_accounts_sid_is_refused() {
     let failure = refusal(mapped(&Lab::get(), "alice-wrong-sid").unwrap(), &mbx1()).await;
