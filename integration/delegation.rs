@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kcd_bridge::certificate::read_certificate_chain;
 use kcd_bridge::failure::{Cause, Failure};
 use kcd_bridge::identity::{Mapper, Principal, RequestedName, RuleConfig};
 use kcd_bridge::kerberos::acquire::gss::acceptor::Acceptor;
@@ -14,7 +15,7 @@ use kcd_bridge::kerberos::relay::RelayObserver;
 use kcd_bridge::kerberos::{ChannelBinding, IssuedToken, PendingReply, TokenSource, Verdict};
 use kcd_bridge::naming::name::{OwnPrincipal, Spn};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
-use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust, read_certificate_chain};
+use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust};
 use kcd_bridge::x509::Claims;
 use rustls::pki_types::UnixTime;
 

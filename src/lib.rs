@@ -12,6 +12,7 @@
 //! identity     Claims -> exactly one Principal, or a reason
 //! x509         what a certificate says; nothing believed yet
 //! tls          listener, trust, revocation: the only maker of ClientCertificate
+//! certificate  X.509 as bytes: certificates, extensions, signatures
 //! shutdown     drain, deadline, end
 //! naming       realms, principal names, SPNs, SIDs
 //! failure      every way to fail: stage, cause, remedy
@@ -20,6 +21,7 @@
 //! ```
 
 pub mod audit;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod der;

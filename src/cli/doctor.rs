@@ -11,6 +11,7 @@ use rustls_pki_types::UnixTime;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
+use crate::certificate::read_certificate_chain;
 use crate::cli::{DoctorArgs, Exit, Output, kerberos_process};
 use crate::config::{self, Config};
 use crate::failure::{Cause, Failure};
@@ -21,7 +22,7 @@ use crate::kerberos::diagnosis::{Diagnosis, diagnose};
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::policy::{Fingerprint, Grant};
 use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
-use crate::tls::{Trust, read_certificate_chain};
+use crate::tls::Trust;
 use crate::x509::Claims;
 
 /// One stage of the report; the documented shape of `--json`, version 1.

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::certificate::{KeyFingerprint, LoadError, issuing_key};
 use crate::failure::{Cause, Failure};
 use crate::identity::{ExpectedSid, Principal, RequestedName, RuleConfig, RuleKind, StaticEntry, Strength, WeakIssuer};
 use crate::naming::sid::Sid;
-use crate::tls::{ClientCertificate, KeyFingerprint, LoadError, issuing_key};
+use crate::tls::ClientCertificate;
 use crate::x509::{Claims, Upn};
 
 /// All rules of a configuration, in its order.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::certificate::Fingerprint;
 use crate::identity::{ExpectedSid, RequestedName};
-use crate::tls::Fingerprint;
 
 /// One `[[mapping]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+pub use crate::certificate::Fingerprint;
 use crate::identity::Principal;
 use crate::naming::name::Spn;
-pub use crate::tls::Fingerprint;
 
 /// What of a back end matters to authentication.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

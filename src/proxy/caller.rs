@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::certificate::CertificateFacts;
 use crate::failure::Failure;
 use crate::identity::Principal;
-use crate::tls::CertificateFacts;
 
 /// The device's side of one connection, after its certificate was verified and mapped.
 #[derive(Clone)]

@@ -8,13 +8,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 
 use crate::audit::{AuditLog, Certificate, Event, Outcome, Slot, StageTime, timestamp};
+use crate::certificate::CertificateFacts;
 use crate::failure::{Answer, Cause, Failure};
 use crate::kerberos::TicketFacts;
 use crate::proxy::guard::Flight;
 use crate::proxy::upload::Upload;
 use crate::proxy::{BackendConfig, Caller};
 use crate::shutdown::Shutdown;
-use crate::tls::CertificateFacts;
 
 /// One request, as far as it got.
 #[derive(Debug)]

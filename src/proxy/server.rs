@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::{Event, Slot, timestamp};
+use crate::certificate::CertificateFacts;
 use crate::failure::{Cause, Failure};
 use crate::kerberos::TokenSource;
 use crate::proxy::record::correlation_id;
 use crate::proxy::{Caller, Proxy, record, serve_connection};
 use crate::shutdown::Shutdown;
-use crate::tls::CertificateFacts;
 
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);

@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::certificate::{CertificateFacts, LoadError};
 use crate::failure::{Cause, Failure};
 use crate::tls::sessions::Sessions;
 use crate::tls::verifier::{Attempt, Verifier};
-use crate::tls::{CertificateFacts, ClientCertificate, ListenerConfig, LoadError, Trust, credentials};
+use crate::tls::{ClientCertificate, ListenerConfig, Trust, credentials};
 
 /// How long a refused device gets to take the closing message.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

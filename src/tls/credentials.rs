@@ -9,15 +9,14 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::{self, PemObject as _};
 use zeroize::Zeroizing;
 
-use crate::tls::certificate::Certificate;
-use crate::tls::files::{self, LoadError};
+use crate::certificate::{Certificate, LoadError, read_bounded, read_certificate_chain};
 
 const MAX_KEY_FILE: u64 = 64 << 10;
 
 /// Reads chain and key and makes sure that they belong together.
 pub(in crate::tls) fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, LoadError> {
-    let chain = files::read_certificate_chain(certificate)?;
-    let pem = Zeroizing::new(files::read_bounded(key, MAX_KEY_FILE)?);
+    let chain = read_certificate_chain(certificate)?;
+    let pem = Zeroizing::new(read_bounded(key, MAX_KEY_FILE)?);
     let remedy = "name an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC 1): openssl pkey -in KEY -out server.key";
     let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         pem::Error::NoItemsFound => LoadError::new(key, "holds no unencrypted PEM private key", remedy),

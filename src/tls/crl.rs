@@ -11,11 +11,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateRevocationListDer, UnixTime};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
+use crate::certificate::{self, LoadError, name_text, read_bounded, read_extension};
 use crate::der::{self, DerError, Reader, tag};
-use crate::tls::LoadError;
-use crate::tls::certificate::{self, read_extension};
-use crate::tls::files::read_bounded;
-use crate::tls::name;
 
 const MAX_CRL_FILE: u64 = 64 << 20;
 
@@ -93,7 +90,7 @@ impl Candidate {
         if facts.delta {
             return Err(LoadError::new(
                 path,
-                format!("is a delta CRL of {}", name::text(&facts.issuer)),
+                format!("is a delta CRL of {}", name_text(&facts.issuer)),
                 "delta CRLs are not supported: name the base CRL, and have the CA publish it as often as you need",
             ));
         }
@@ -112,13 +109,13 @@ impl Candidate {
         if self.facts.next_update.is_some_and(|end| end < now) {
             tracing::error!(
                 file = %self.path.display(),
-                issuer = name::text(&self.facts.issuer),
+                issuer = name_text(&self.facts.issuer),
                 "this CRL is past its nextUpdate: every certificate of its issuer will be refused until a new one is installed"
             );
         }
         tracing::info!(
             file = %self.path.display(),
-            issuer = name::text(&self.facts.issuer),
+            issuer = name_text(&self.facts.issuer),
             this_update = self.facts.this_update,
             next_update = self.facts.next_update,
             "CRL loaded"
@@ -133,7 +130,7 @@ fn newer(one: Candidate, other: Candidate) -> Result<Candidate, LoadError> {
         return Ok(one);
     }
     let refusal = |why: &str, remedy: &str| {
-        let problem = format!("and {}: {why} of {}", other.path.display(), name::text(&other.facts.issuer));
+        let problem = format!("and {}: {why} of {}", other.path.display(), name_text(&other.facts.issuer));
         Err(LoadError::new(&one.path, problem, remedy))
     };
     if one.facts.scope != other.facts.scope {

@@ -12,23 +12,15 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
-mod certificate;
 mod client;
 mod config;
 mod credentials;
 mod crl;
-mod files;
-mod name;
 mod sessions;
 mod trust;
 mod verifier;
 
 pub use acceptor::{Acceptor, HandshakeRefused};
-pub(crate) use certificate::Certificate;
-#[cfg(test)]
-pub(crate) use certificate::tests::unsigned as test_certificate;
-pub use client::{CertificateFacts, ClientCertificate, Fingerprint, KeyFingerprint};
+pub use client::ClientCertificate;
 pub use config::{ClientTrustConfig, ListenerConfig, RevocationConfig};
-pub(crate) use files::issuing_key;
-pub use files::{LoadError, read_certificate_chain};
 pub use trust::Trust;

@@ -12,11 +12,10 @@ use webpki::{
     VerifiedPath,
 };
 
+use crate::certificate::{Certificate, KeyFingerprint, LoadError, dotted, key_usage, name_text, oid, read_certificate_chain};
 use crate::der;
 use crate::failure::{Cause, Failure};
-use crate::tls::certificate::{Certificate, dotted, key_usage, oid};
-use crate::tls::client::KeyFingerprint;
-use crate::tls::{ClientCertificate, ClientTrustConfig, LoadError, RevocationConfig, crl, files, name};
+use crate::tls::{ClientCertificate, ClientTrustConfig, RevocationConfig, crl};
 
 /// No public-key infrastructure for devices is deeper.
 const MAX_CHAIN_CERTIFICATES: usize = 10;
@@ -54,7 +53,7 @@ impl Trust {
     pub fn load(config: &ClientTrustConfig) -> Result<Self, LoadError> {
         let (mut anchors, mut intermediates, mut issuers) = (Vec::new(), Vec::new(), Vec::new());
         for path in &config.trust_anchors {
-            for certificate in files::read_certificate_chain(path)? {
+            for certificate in read_certificate_chain(path)? {
                 issuers.push(issuer_name(path, &certificate)?);
                 let anchor =
                     webpki::anchor_from_trusted_cert(&certificate).map_err(|error| not_a_ca(path, &error.to_string()))?;
@@ -62,7 +61,7 @@ impl Trust {
             }
         }
         for path in &config.intermediates {
-            for certificate in files::read_certificate_chain(path)? {
+            for certificate in read_certificate_chain(path)? {
                 issuers.push(issuer_name(path, &certificate)?);
                 intermediates.push(certificate);
             }
@@ -147,7 +146,7 @@ impl Trust {
 /// The subject of a CA certificate, as a certificate request names it.
 fn issuer_name(path: &std::path::Path, der: &CertificateDer<'_>) -> Result<DistinguishedName, LoadError> {
     let certificate = Certificate::read(der).map_err(|error| not_a_ca(path, &error.to_string()))?;
-    let subject = name::text(certificate.subject);
+    let subject = name_text(certificate.subject);
     if certificate.is_ca() != Ok(true) {
         return Err(not_a_ca(path, &format!("{subject} is not marked as a CA")));
     }
@@ -220,7 +219,7 @@ fn check_issuers(path: &VerifiedPath<'_>) -> Result<(), Refusal> {
         let issuer = Certificate::read(&der).map_err(|error| malformed(format!("an intermediate: {error}")))?;
         let usage = issuer.key_usage().map_err(|error| malformed(format!("an intermediate's key usage: {error}")))?;
         if usage.is_some_and(|bits| bits & key_usage::KEY_CERT_SIGN == 0) {
-            return Err(unsuitable(format!("the key usage of {} lacks keyCertSign", name::text(issuer.subject))));
+            return Err(unsuitable(format!("the key usage of {} lacks keyCertSign", name_text(issuer.subject))));
         }
     }
     Ok(())
@@ -294,7 +293,7 @@ fn refusal(error: webpki::Error, leaf: &Certificate<'_>) -> Refusal {
 }
 
 fn issued_by(leaf: &Certificate<'_>) -> String {
-    format!("issued by {}", name::text(leaf.issuer))
+    format!("issued by {}", name_text(leaf.issuer))
 }
 
 fn unix(time: UnixTime) -> String {

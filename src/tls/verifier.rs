@@ -13,8 +13,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use crate::certificate::CertificateFacts;
 use crate::failure::Failure;
-use crate::tls::{CertificateFacts, ClientCertificate, Trust};
+use crate::tls::{ClientCertificate, Trust};
 
 tokio::task_local! {
     static ATTEMPT: RefCell<Attempt>;

@@ -9,9 +9,10 @@ mod alternative_names;
 mod sid_extension;
 mod upn;
 
+use crate::certificate::{Certificate, Fingerprint};
 use crate::failure::{Cause, Failure};
 use crate::naming::sid::Sid;
-use crate::tls::{Certificate, ClientCertificate, Fingerprint};
+use crate::tls::ClientCertificate;
 
 pub use upn::Upn;
 

@@ -182,7 +182,7 @@ async fn each_refusal_has_its_alert_its_cause_and_what_the_certificate_said() {
             assert_eq!(refused.failure.cause, cause);
             assert!(!refused.resumed);
             let facts = refused.certificate.unwrap();
-            assert_eq!(facts.fingerprint, kcd_bridge::tls::Fingerprint::of(&device.der));
+            assert_eq!(facts.fingerprint, kcd_bridge::certificate::Fingerprint::of(&device.der));
             if alert != AlertDescription::BadCertificate {
                 assert_eq!((facts.subject.as_str(), facts.serial.as_str()), ("CN=alice", "0a"));
             }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kcd_bridge::tls::{Acceptor, ListenerConfig, LoadError, read_certificate_chain};
+use kcd_bridge::certificate::{LoadError, read_certificate_chain};
+use kcd_bridge::tls::{Acceptor, ListenerConfig};
 use rcgen::KeyPair;
 
 use crate::pki::{Ca, Files, params, pem, year};

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kcd_bridge::tls::{ClientTrustConfig, LoadError, RevocationConfig, Trust};
+use kcd_bridge::certificate::LoadError;
+use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, OtherNameValue, RevokedCertParams, SanType, SerialNumber, date_time_ymd,

@@ -1,7 +1,7 @@
 use super::*;
+use crate::certificate::test_certificate;
 use crate::der::{tag, write};
 use crate::naming::name::Realm;
-use crate::tls::test_certificate;
 
 const OWN: &str = "S-1-5-21-1-2-3-1104";
 const VICTIM: &str = "S-1-5-21-1-2-3-500";

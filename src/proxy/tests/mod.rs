@@ -27,12 +27,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::audit::AuditWriter;
+use crate::certificate::CertificateFacts;
 use crate::identity::{ExpectedSid, Principal};
 use crate::kerberos::{ChannelBinding, IssuedToken, NegotiateToken, PendingReply, TicketFacts, TicketId, Verdict};
 use crate::naming::name::Spn;
 use crate::policy::{Fingerprint, Target, TokenFormat};
 use crate::shutdown::ShutdownTrigger;
-use crate::tls::CertificateFacts;
 
 /// Nothing in these tests may take longer; what does hangs.
 const PATIENCE: Duration = Duration::from_secs(20);

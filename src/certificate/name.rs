@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::certificate::{dotted, hex};
 use crate::der::{DerError, Reader, tag};
-use crate::tls::certificate::{dotted, hex};
 
 /// Names longer than this are cut: they come from peers and end up in logs.
 const MAX_LENGTH: usize = 1024;

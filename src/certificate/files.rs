@@ -6,10 +6,10 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use thiserror::Error;
 
+use crate::certificate::Certificate;
+use crate::certificate::KeyFingerprint;
 use crate::der::tag;
 use crate::files::read_regular;
-use crate::tls::KeyFingerprint;
-use crate::tls::certificate::Certificate;
 
 /// A bundle of several hundred CA certificates is smaller.
 const MAX_CERTIFICATE_FILE: u64 = 4 << 20;
