@@ -14,6 +14,10 @@ pub enum Stage {
     Request,
     /// Reading the certificate's claims and mapping them to one account.
     Mapping,
+    /// Asking the directory.
+    Directory,
+    /// Whether the mapped account may be impersonated now.
+    Account,
     /// Deciding whether this principal may use this route.
     Policy,
     /// Finding and reaching a KDC.
@@ -43,6 +47,8 @@ impl Stage {
             Self::Tls => "tls",
             Self::Request => "request",
             Self::Mapping => "mapping",
+            Self::Directory => "directory",
+            Self::Account => "account",
             Self::Policy => "policy",
             Self::Kdc => "kdc",
             Self::Tgt => "tgt",
@@ -119,9 +125,14 @@ causes! {
     UnknownIssuer { "unknown-issuer", Tls, Closed, "the certificate does not chain to a configured trust anchor", "add the issuing CA to client_certificates.trust_anchors (or intermediates) if its devices are meant to be let in" }
     CertificateExpired { "certificate-expired", Tls, Closed, "the certificate is outside its validity period", "renew the device's certificate; check both clocks" }
     CertificateRevoked { "certificate-revoked", Tls, Closed, "the certificate is on its issuer's revocation list", "none here: enrol the device anew if that was a mistake" }
-    RevocationUnknown { "revocation-unknown", Tls, Closed, "no current CRL says whether the certificate is revoked", "put a current CRL of its issuer into client_certificates.revocation.crl_files" }
+    RevocationUnknown { "revocation-unknown", Tls, Closed, "nothing says whether the certificate is revoked: no CRL covers it, no OCSP responder vouches for it", "put a current CRL of its issuer into client_certificates.revocation.crl_files, or let one be fetched: distribution_points, ocsp" }
     CrlExpired { "crl-expired", Tls, Closed, "the issuer's CRL is past its nextUpdate", "publish and install a new CRL; revocation fails closed" }
     CertificateUnsuitable { "certificate-unsuitable", Tls, Closed, "the certificate is not fit for client authentication", "see the detail: key usage, extended key usage, signature algorithm or a malformed extension" }
+    IssuerNotAllowed { "issuer-not-allowed", Tls, Closed, "the certificate's issuing CA is not one of those that may issue for devices", "add the CA to client_certificates.issuing_cas if it may" }
+    NotInNtAuth { "not-in-ntauth", Tls, Closed, "the certificate's issuing CA is not in the forest's NTAuth store", "publish it if it may speak for accounts: certutil -dspublish -f ca.cer NTAuthCA" }
+    TemplateNotAllowed { "template-not-allowed", Tls, Closed, "the certificate's template is not one allowed for its issuer", "add it to the issuer's templates if requesters cannot choose the names in it" }
+    PolicyNotAsserted { "policy-not-asserted", Tls, Closed, "the certificate asserts no policy required for its issuer", "have the CA issue it under that policy, or change the issuer's policies" }
+    RevocationUntrusted { "revocation-untrusted", Tls, Closed, "the CRL or OCSP answer about the certificate is not signed by its issuer", "see the detail; fetch the CRL from the CA again and check who answers under that address" }
     // Request
     MalformedRequest { "malformed-request", Request, Malformed, "the request is not well-formed HTTP/1.1", "see the detail; a proxy in front may have altered the request" }
     HeadersTooLarge { "headers-too-large", Request, Malformed, "request line and headers exceed the limit", "raise listener.max_header_bytes if the client is legitimate" }
@@ -134,6 +145,26 @@ causes! {
     NoMapping { "no-mapping", Mapping, Refused, "no mapping rule applies to this certificate", "see the detail for what each rule lacked; a certificate without a SID needs a static row or the weak upn rule for its issuer" }
     AmbiguousMapping { "ambiguous-mapping", Mapping, Refused, "mapping rules disagree about the account", "make the rules disjoint; ambiguity is always a refusal" }
     SuffixNotAllowed { "suffix-not-allowed", Mapping, Refused, "the UPN's suffix is not allowed for this issuer", "add it to the rule's allowed_suffixes if this issuer may speak for it" }
+    WeakMappingOnly { "weak-mapping-only", Mapping, Refused, "only a name ties the certificate to an account, and no rule allows that for its issuer", "have the CA add the SID, map the certificate in altSecurityIdentities by issuer and serial number, or name the issuer in a weak rule" }
+    AccountNotFound { "account-not-found", Mapping, Refused, "the directory has no account for the certificate", "see the detail for what was looked for; map the account, or correct the certificate" }
+    AmbiguousAccount { "ambiguous-account", Mapping, Refused, "the directory has several accounts for the certificate", "remove the mapping from all but one: ambiguity is always a refusal" }
+    DirectoryMismatch { "directory-mismatch", Mapping, Refused, "the directory's answer is not exactly what was asked for", "the directory treats letters as equal that are not: correct the attribute or the certificate" }
+    CertificateOlderThanAccount { "certificate-older-than-account", Mapping, Refused, "the certificate was issued before the account was made, so a name alone cannot mean this account", "reissue the certificate, or map it strongly" }
+    // Directory
+    DirectoryUnreachable { "directory-unreachable", Directory, Unavailable, "no directory server answered in time", "check directory.servers, name resolution, the firewall and the servers' certificates" }
+    DirectoryRefused { "directory-refused", Directory, Unavailable, "the directory server refuses our account or our question", "check directory.bind_user and its password file; see the detail" }
+    DirectoryInvalid { "directory-invalid", Directory, Unavailable, "the directory's answer cannot be understood", "see the detail" }
+    // Account
+    AccountDisabled { "account-disabled", Account, Refused, "the account is disabled", "Enable-ADAccount, or let the refusal stand" }
+    AccountLocked { "account-locked", Account, Refused, "the account is locked out", "Unlock-ADAccount, or wait for the lockout to end" }
+    AccountExpired { "account-expired", Account, Refused, "the account has expired", "Set-ADAccountExpiration, or let the refusal stand" }
+    AccountPasswordExpired { "account-password-expired", Account, Refused, "the account's password has expired or must be changed", "have the user change it, or remove directory.deny_expired_passwords" }
+    AccountNotDelegated { "account-not-delegated", Account, Refused, "the account is sensitive and cannot be delegated", "Set-ADUser -AccountNotDelegated $false, or let the refusal stand" }
+    AccountProtected { "account-protected", Account, Refused, "the account is in Protected Users, whose members are never delegated", "remove it from the group, or let the refusal stand" }
+    AccountKindDenied { "account-kind-denied", Account, Refused, "the account is not of a kind this rule may map to", "users only, unless the rule is for computers; domain controllers, trusts and krbtgt never" }
+    AccountDenied { "account-denied", Account, Refused, "the account is on a deny list", "see the detail for which; kerberos.denied_accounts, kerberos.denied_groups and directory.denied_groups are the lists" }
+    AccountGroupMissing { "account-group-missing", Account, Refused, "the account is in none of the groups required", "add it to a group of directory.required_groups" }
+    AccountOutsideHours { "account-outside-hours", Account, Refused, "the account may not log on at this hour", "Set-ADUser -LogonHours, or remove directory.enforce_logon_hours" }
     // Policy
     NotPermitted { "not-permitted", Policy, Refused, "policy does not let this principal use this route", "see the detail" }
     // KDC

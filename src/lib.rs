@@ -11,7 +11,9 @@
 //! policy       Principal + route -> Grant
 //! identity     Claims -> exactly one Principal, or a reason
 //! x509         what a certificate says; nothing believed yet
-//! tls          listener, trust, revocation: the only maker of ClientCertificate
+//! tls          listener, trust: the only maker of ClientCertificate
+//! revocation   CRLs and OCSP: whether a certificate of a verified chain is revoked
+//! directory    Active Directory by LDAP: accounts, CRLs, NTAuth
 //! certificate  X.509 as bytes: certificates, extensions, signatures
 //! shutdown     drain, deadline, end
 //! naming       realms, principal names, SPNs, SIDs
@@ -25,6 +27,7 @@ pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod der;
+pub mod directory;
 pub mod failure;
 pub mod files;
 pub mod identity;
@@ -32,6 +35,7 @@ pub mod kerberos;
 pub mod naming;
 pub mod policy;
 pub mod proxy;
+pub mod revocation;
 pub mod secret;
 pub mod shutdown;
 pub mod tls;

@@ -10,6 +10,8 @@ const FLOORS: &[&[&str]] = &[
     &["der", "secret", "failure", "files"],
     &["naming"],
     &["certificate", "shutdown"],
+    &["directory"],
+    &["revocation"],
     &["tls"],
     &["x509"],
     &["identity"],
@@ -134,9 +136,10 @@ fn libraries_are_named_only_behind_their_doors() {
     let doors: BTreeMap<&str, &[&str]> = [
         ("libgssapi", &["kerberos/acquire/gss/"][..]),
         ("x509_parser", &["certificate/", "x509/", "tls/", "cli/check", "proxy/"]),
-        ("hickory_resolver", &["kerberos/relay/"]),
+        ("hickory_resolver", &["kerberos/relay/", "directory/"]),
         ("clap", &["cli/"]),
-        ("moka", &["kerberos/"]),
+        ("moka", &["kerberos/", "identity/", "revocation/"]),
+        ("ldap3", &["directory/"]),
         ("tracing_subscriber", &["cli/", "config/build/"]),
     ]
     .into();

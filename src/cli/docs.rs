@@ -70,6 +70,8 @@ const fn stage_purpose(stage: Stage) -> &'static str {
         Stage::Tls => "The TLS handshake and the admission of the client certificate.",
         Stage::Request => "Reading the device's request and finding its route.",
         Stage::Mapping => "From the certificate to exactly one account.",
+        Stage::Directory => "Asking the directory.",
+        Stage::Account => "Whether the mapped account may be impersonated now.",
         Stage::Policy => "Whether this account may use this route.",
         Stage::Kdc => "Finding and reaching a KDC.",
         Stage::Tgt => "The ticket-granting ticket of the bridge's own account.",
