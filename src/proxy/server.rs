@@ -156,6 +156,9 @@ fn pause_after(error: &io::Error, before: Duration) -> Duration {
 /// Audits and logs a connection that was not let in.
 async fn refused<T: TokenSource>(proxy: &Proxy<T>, peer: SocketAddr, refusal: Refusal) {
     let Refusal { failure, certificate } = refusal;
+    if let (Cause::CertificateRevoked, Some(revoked)) = (failure.cause, &certificate) {
+        proxy.close_upstream(revoked.fingerprint);
+    }
     let slot = proxy.audit.reserve().await;
     let certificate = certificate.as_deref().map(record::certificate);
     let mut event = Event::handshake_refused(correlation_id(), peer.to_string(), &failure, certificate);
