@@ -73,7 +73,7 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     for (key, message, remedy) in check::notable_settings(&config) {
         warn!(key, remedy, "{message}");
     }
-    let Config { listener, client_certificates, kerberos, mapping, backends, routes, audit, log: _ } = config;
+    let Config { listener, client_certificates, kerberos, mapping, backends, routes, audit, log: _, .. } = config;
 
     let trust = Trust::load(&client_certificates).map_err(|error| error.to_string())?;
     let acceptor = tls::Acceptor::new(&listener, trust).map_err(|error| error.to_string())?;
