@@ -28,6 +28,9 @@ pub trait Standing: Send + Sync {
     /// account that may be impersonated.
     fn account(&self) -> Judgement<'_>;
 
+    /// Notes that a request named this ActiveSync device: for forecasts, believed by nobody.
+    fn note_device(&self, _device: &str) {}
+
     /// How often a connection is judged on which no request begins.
     fn recheck_interval(&self) -> Duration;
 }

@@ -133,6 +133,9 @@ async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Inc
     }
     let (head, body) = request.into_parts();
     record.note_request(&head);
+    if let (Ok(_), Some(device)) = (&judged, record.device()) {
+        caller.standing.note_device(device);
+    }
     let answered = tokio::select! {
         answered = steps(proxy, caller, judged, &head, body, &mut record) => answered,
         failure = account.ended() => Err(failure),

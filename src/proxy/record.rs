@@ -8,7 +8,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 
 use crate::audit::{Certificate, Event, Outcome, Slot, StageTime, timestamp};
-use crate::certificate::CertificateFacts;
 use crate::failure::{Answer, Cause, Failure};
 use crate::identity::Principal;
 use crate::kerberos::TicketFacts;
@@ -40,7 +39,7 @@ impl Record {
         let event = Event {
             correlation_id: correlation_id(),
             peer: connection.peer.to_string(),
-            certificate: Some(certificate(&connection.caller.certificate)),
+            certificate: Some(Certificate::of(&connection.caller.certificate)),
             ..Event::default()
         };
         let (shutdown, account) = (connection.shutdown.clone(), Arc::clone(&connection.account));
@@ -63,6 +62,11 @@ impl Record {
         self.event.eas_command = eas.command;
         self.event.eas_device_id = eas.device_id;
         self.event.eas_device_type = eas.device_type;
+    }
+
+    /// The device, as it names itself.
+    pub(super) fn device(&self) -> Option<&str> {
+        self.event.eas_device_id.as_deref()
     }
 
     /// Notes where it goes.
@@ -186,11 +190,6 @@ impl EasQuery {
 
 fn shortened(text: &str) -> String {
     text.chars().take(512).collect()
-}
-
-/// The certificate as the audit log names it.
-pub(super) fn certificate(facts: &CertificateFacts) -> Certificate {
-    Certificate { sha256: facts.fingerprint.to_string(), issuer: facts.issuer.clone(), serial: facts.serial.clone() }
 }
 
 #[cfg(test)]

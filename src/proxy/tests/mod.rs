@@ -243,6 +243,7 @@ impl Bridge {
                 issuer: "CN=Device CA".into(),
                 serial: "01".into(),
                 subject: String::new(),
+                not_after: 4_000_000_000,
             },
             standing: Arc::new(Judged::new(account(user))),
         }
