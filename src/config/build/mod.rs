@@ -24,7 +24,8 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let kerberos = root.table("kerberos").and_then(|section| kerberos::config(&section, server));
     let directory = root.has("directory").then(|| root.table("directory").and_then(|section| directory::config(&section)));
     let metrics = root.has("metrics").then(|| root.table("metrics").and_then(|section| metrics(&section)));
-    let mapping = mapping::rules(&root.tables("mapping"), kerberos.as_ref());
+    let mapping = mapping::rules(&root.tables("mapping"), kerberos.as_ref(), directory.is_some());
+    let accounts = root.table("directory").and_then(|section| directory::account_rules(&section));
     let backends = backend::backends(&root.tables("backend"));
     let routes = backend::routes(&root.tables("route"), &backends.names);
     let audit = root.table("audit").map(|section| AuditConfig { file: section.path("file") });
@@ -35,6 +36,7 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         kerberos: kerberos?,
         directory: directory.map_or(Some(None), |directory| directory.map(Some))?,
         metrics: metrics.map_or(Some(None), |metrics| metrics.map(Some))?,
+        accounts: accounts?,
         mapping: mapping?,
         backends: backends.configs?,
         routes: routes?,
