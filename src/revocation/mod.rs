@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod fetch;
+mod ocsp;
 
 use rustls_pki_types::UnixTime;
 
