@@ -78,7 +78,7 @@ fn examine(args: &DoctorArgs) -> Result<Report, String> {
 
     let spn = backend.target.spn.to_string();
     let mut lines = Vec::new();
-    let principal = match principal(args, &config, &mut lines) {
+    let principal = match runtime.block_on(principal(args, &config, &mut lines)) {
         Ok(principal) => principal,
         Err(user) => return Ok(Report { version: 1, user, spn, good: false, stages: lines }),
     };
@@ -144,13 +144,13 @@ fn origin_and_path(url: &str) -> (String, String) {
 }
 
 /// Who is tried: a UPN, or what a certificate maps to. A failure is in the lines; the error is what was asked for.
-fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> Result<Principal, String> {
+async fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> Result<Principal, String> {
     if let Some(user) = &args.user.user {
         return Ok(Principal::for_diagnosis(RequestedName::Enterprise(user.normalized().into())));
     }
     let file = args.user.certificate.clone().unwrap_or_default();
     let start = Instant::now();
-    let mapped = by_certificate(&file, config);
+    let mapped = by_certificate(&file, config).await;
     let outcome = mapped
         .as_ref()
         .map(|principal| format!("{principal}, rule {}, {}", principal.rule().name(), principal.strength().name()));
@@ -158,11 +158,11 @@ fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> 
     mapped.map_err(|_| file.display().to_string())
 }
 
-fn by_certificate(file: &Path, config: &Config) -> Result<Principal, Failure> {
+async fn by_certificate(file: &Path, config: &Config) -> Result<Principal, Failure> {
     let unsuitable = |error: &dyn std::fmt::Display| Failure::new(Cause::CertificateUnsuitable, error.to_string());
-    let trust = Trust::load(&config.client_certificates).map_err(|error| unsuitable(&error))?;
+    let trust = Trust::load_once(&config.client_certificates, None).map_err(|error| unsuitable(&error))?;
     let chain = read_certificate_chain(file).map_err(|error| unsuitable(&error))?;
-    let certificate = trust.admit(&chain, UnixTime::now())?;
+    let certificate = trust.admit(&chain, UnixTime::now(), Instant::now() + config.listener.handshake_timeout).await?;
     let claims = Claims::read(&certificate)?;
     let mapper = Mapper::load(&config.mapping).map_err(|error| unsuitable(&error))?;
     mapper.resolve(&certificate, &claims)

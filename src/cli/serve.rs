@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use rustls_pki_types::UnixTime;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,13 +20,13 @@ use tracing::{error, info, warn};
 use crate::audit::{AuditLog, AuditWriter};
 use crate::cli::{Exit, Output, check, kerberos_process, telemetry};
 use crate::config::{self, Config};
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::identity::Mapper;
 use crate::kerberos::delegator::Delegator;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::proxy::{self, Caller, HeadLimits, Proxy, Refusal, ServerLimits, Standing};
 use crate::shutdown::ShutdownTrigger;
-use crate::tls::{self, ClientCertificate, HandshakeRefused, Trust};
+use crate::tls::{self, ClientCertificate, HandshakeRefused, Recheck, Trust};
 use crate::x509::Claims;
 
 /// Beyond the acquisition's own deadline: the time a token may take when the machine is busy.
@@ -75,7 +76,7 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     }
     let Config { listener, client_certificates, kerberos, mapping, backends, routes, audit, log: _ } = config;
 
-    let trust = Trust::load(&client_certificates).map_err(|error| error.to_string())?;
+    let trust = Trust::load_once(&client_certificates, None).map_err(|error| error.to_string())?;
     let acceptor = tls::Acceptor::new(&listener, trust).map_err(|error| error.to_string())?;
     let mapper = Mapper::load(&mapping).map_err(|error| error.to_string())?;
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
@@ -236,7 +237,20 @@ struct Admitted {
 
 impl Standing for Admitted {
     fn still_admitted(&self) -> Result<(), Failure> {
-        self.acceptor.trust().still_admits(&self.certificate, UnixTime::now())
+        let (trust, now) = (self.acceptor.trust(), UnixTime::now());
+        match trust.still_admits(&self.certificate, now) {
+            Recheck::Stands => Ok(()),
+            Recheck::Refused(failure) => Err(failure),
+            Recheck::Ask => at_once(trust.readmit(&self.certificate, now, Instant::now())),
+        }
+    }
+}
+
+/// The result if nothing has to be waited for.
+fn at_once(readmission: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    match std::pin::pin!(readmission).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(Failure::new(Cause::RevocationUnknown, "not known without asking")),
     }
 }
 

@@ -5,13 +5,16 @@ mod backend;
 mod kerberos;
 mod mapping;
 
+use std::time::Duration;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::audit::AuditConfig;
 use crate::config::problem::{Complaint, quote};
 use crate::config::section::Section;
 use crate::config::{Config, LogConfig};
-use crate::tls::{ClientTrustConfig, ListenerConfig, RevocationConfig};
+use crate::revocation::{RevocationConfig, RevocationOrder, RevocationPolicy};
+use crate::tls::{ClientTrustConfig, ListenerConfig, NtAuth};
 
 use super::value;
 
@@ -65,22 +68,44 @@ fn client_certificates(section: &Section<'_>) -> Option<ClientTrustConfig> {
     let trust_anchors = section.paths("trust_anchors");
     let intermediates = section.paths("intermediates");
     let revocation = section.table("revocation").and_then(|section| revocation(&section));
-    Some(ClientTrustConfig { trust_anchors: trust_anchors?, intermediates: intermediates?, revocation: revocation? })
+    Some(ClientTrustConfig {
+        trust_anchors: trust_anchors?,
+        intermediates: intermediates?,
+        issuing_cas: Vec::new(),
+        issuers: Vec::new(),
+        nt_auth: NtAuth::Off,
+        send_ca_names: true,
+        recheck_interval: Duration::from_mins(1),
+        revocation: revocation?,
+    })
 }
 
 fn revocation(section: &Section<'_>) -> Option<RevocationConfig> {
     let crl_files = section.paths("crl_files");
-    match section.choice("policy")? {
+    let policy = match section.choice("policy")? {
         "require" => {
             section.need("crl_files", "policy \"require\" needs CRLs");
-            Some(RevocationConfig::Require { crl_files: crl_files? })
+            RevocationPolicy::Require
         }
         "off" => {
             section.refuse("crl_files", "not used by policy \"off\"");
-            Some(RevocationConfig::Off)
+            RevocationPolicy::Off
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(RevocationConfig {
+        policy,
+        crl_files: crl_files?,
+        crl_directories: Vec::new(),
+        scan_interval: Duration::from_secs(10),
+        distribution_points: Vec::new(),
+        fetch_trust_anchors: Vec::new(),
+        fetch_timeout: Duration::from_secs(10),
+        max_crl_bytes: 64 << 20,
+        grace: Duration::ZERO,
+        order: RevocationOrder::default(),
+        ocsp: None,
+    })
 }
 
 fn log(section: &Section<'_>) -> Option<LogConfig> {
