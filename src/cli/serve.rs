@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls_pki_types::UnixTime;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use crate::audit::{AuditLog, AuditWriter};
 use crate::cli::{Exit, Output, check, kerberos_process, telemetry};
 use crate::config::{self, Config};
 use crate::failure::Failure;
-use crate::identity::Mapper;
+use crate::identity::{AccountRules, Mapper};
 use crate::kerberos::delegator::Delegator;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::proxy::{self, Caller, HeadLimits, Proxy, Refusal, ServerLimits, Standing};
@@ -36,6 +36,9 @@ const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// After the drain deadline.
 const LAST_WAIT: Duration = Duration::from_secs(3);
+
+/// For all questions to the directory about one certificate.
+const MAPPING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the bridge until it is told to stop.
 pub(in crate::cli) fn run(path: &Path, output: &mut Output) -> Exit {
@@ -77,7 +80,7 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
 
     let trust = Trust::load(&client_certificates).map_err(|error| error.to_string())?;
     let acceptor = tls::Acceptor::new(&listener, trust).map_err(|error| error.to_string())?;
-    let mapper = Mapper::load(&mapping).map_err(|error| error.to_string())?;
+    let mapper = Mapper::load(&mapping, &AccountRules::default(), None).map_err(|error| error.to_string())?;
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
     let relay_config = RelayConfig::from(&kerberos);
     let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
@@ -221,7 +224,10 @@ impl proxy::Acceptor for Devices {
 
     async fn accept(&self, tcp: TcpStream, _peer: SocketAddr) -> Result<(Self::Io, Caller), Refusal> {
         let (stream, certificate) = self.acceptor.accept(tcp).await.map_err(refusal)?;
-        let mapping = Claims::read(&certificate).and_then(|claims| self.mapper.resolve(&certificate, &claims)).map(Arc::new);
+        let mapping = match Claims::read(&certificate) {
+            Ok(claims) => self.mapper.resolve(&certificate, &claims, Instant::now() + MAPPING_TIMEOUT).await,
+            Err(failure) => Err(failure),
+        };
         let facts = certificate.facts().clone();
         let standing = Arc::new(Admitted { acceptor: Arc::clone(&self.acceptor), certificate });
         Ok((stream, Caller { certificate: facts, standing, mapping }))

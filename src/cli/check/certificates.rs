@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::files;
 use super::finding::{Findings, Severity};
 use crate::config::Config;
-use crate::identity::RuleConfig;
+use crate::identity::RuleSettings;
 use crate::proxy::Transport;
 use crate::tls::{ListenerConfig, RevocationConfig};
 
@@ -41,16 +41,16 @@ pub(super) fn examine(config: &Config, now: i64, findings: &mut Findings) {
         crls(crl_files, &issuers, now, findings);
     }
     for (index, rule) in config.mapping.iter().enumerate() {
-        match rule {
-            RuleConfig::UpnWithSid { san_uri_sid_issuers } => {
+        match &rule.rule {
+            RuleSettings::UpnWithSid { san_uri_sid_issuers } => {
                 authorities(&format!("mapping[{index}].san_uri_sid_issuers"), san_uri_sid_issuers, now, findings);
             }
-            RuleConfig::Upn { issuers } => {
+            RuleSettings::Upn { issuers } => {
                 for (number, issuer) in issuers.iter().enumerate() {
                     authority(&format!("mapping[{index}].issuer[{number}].certificate"), &issuer.certificate, now, findings);
                 }
             }
-            RuleConfig::Static { .. } => {}
+            _ => {}
         }
     }
     for (index, backend) in config.backends.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::section::Section;
 use crate::config::value;
-use crate::identity::{ExpectedSid, RequestedName, RuleConfig, StaticEntry, WeakIssuer};
+use crate::identity::{ExpectedSid, RequestedName, RuleConfig, RuleSettings, StaticEntry, WeakIssuer};
 use crate::kerberos::config::KerberosConfig;
 use crate::policy::Fingerprint;
 
@@ -25,26 +25,26 @@ pub(super) fn rules(sections: &[Section<'_>], kerberos: Option<&KerberosConfig>)
                 section.refuse(key, &format!("belongs to rule {rule:?}, and this is {name:?}"));
             }
         }
-        rules.push(rule(section, name, kerberos));
+        rules.push(rule(section, name, kerberos).map(RuleConfig::for_all));
     }
     rules.into_iter().collect()
 }
 
 /// Reads every key whatever the rule is, so that no mistake hides behind a wrong rule.
-fn rule(section: &Section<'_>, name: Option<&str>, kerberos: Option<&KerberosConfig>) -> Option<RuleConfig> {
+fn rule(section: &Section<'_>, name: Option<&str>, kerberos: Option<&KerberosConfig>) -> Option<RuleSettings> {
     let san_uri_sid_issuers =
         if section.has("san_uri_sid_issuers") { section.paths("san_uri_sid_issuers") } else { Some(Vec::new()) };
     let entries = entries(&section.tables("entry"), kerberos);
     let issuers: Option<Vec<_>> = section.tables("issuer").iter().map(issuer).collect::<Vec<_>>().into_iter().collect();
     match name? {
-        "upn-with-sid" => Some(RuleConfig::UpnWithSid { san_uri_sid_issuers: san_uri_sid_issuers? }),
+        "upn-with-sid" => Some(RuleSettings::UpnWithSid { san_uri_sid_issuers: san_uri_sid_issuers? }),
         "static" => {
             section.need("entry", "rule \"static\" needs rows");
-            Some(RuleConfig::Static { entries: entries? })
+            Some(RuleSettings::Static { entries: entries? })
         }
         "upn" => {
             section.need("issuer", "rule \"upn\" needs the issuers it trusts");
-            Some(RuleConfig::Upn { issuers: issuers? })
+            Some(RuleSettings::Upn { issuers: issuers? })
         }
         _ => None,
     }
