@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod docs;
 mod doctor;
+mod explain;
 mod kerberos_process;
 mod output;
 mod serve;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{CheckArgs, ConfigArg, DoctorArgs};
+pub use args::{CheckArgs, ConfigArg, DoctorArgs, ExplainArgs};
 pub use output::Output;
 
 use args::{Arguments, Command};
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Serve(config) => serve::run(&config.config, &mut output),
         Command::Check(args) => check::run(args, &mut output),
         Command::Doctor(args) => doctor::run(args, &mut output),
+        Command::Explain(args) => explain::run(args, &mut output),
         Command::Docs { page } => docs::run(*page, &mut output),
     };
     let exit = if output.finish() { exit } else { Exit::CouldNotRun };

@@ -103,10 +103,8 @@ impl NameMatch {
 
     fn add_name(&mut self, name: &str) -> Result<(), String> {
         if name.eq_ignore_ascii_case("IssuerSubject") {
-            return match std::mem::replace(&mut self.issuer_subject, true) {
-                true => Err("IssuerSubject stands twice".to_owned()),
-                false => Ok(()),
-            };
+            let twice = std::mem::replace(&mut self.issuer_subject, true);
+            return if twice { Err("IssuerSubject stands twice".to_owned()) } else { Ok(()) };
         }
         let suffix = name.split_once('=').filter(|(key, _)| key.trim_end().eq_ignore_ascii_case("UpnSuffix"));
         let Some((_, suffix)) = suffix else { return Err(format!("{name:?} is neither UpnSuffix=… nor IssuerSubject")) };

@@ -84,7 +84,7 @@ fn the_sid_extension_of_a_real_ad_cs_certificate_is_read() {
 fn any_other_form_of_the_sid_extension_is_refused() {
     let good = sid_extension(SID);
     let unknown_type = element(tag::SEQUENCE, &other_name(PRINCIPAL_NAME, &element(tag::OCTET_STRING, SID.as_bytes())));
-    let (_, inner) = crate::der::Reader::new(&good).any().unwrap();
+    let (_, inner) = Reader::new(&good).any().unwrap();
     let twice = element(tag::SEQUENCE, &[inner, inner].concat());
     let as_text = {
         let kind = [0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02, 0x01];

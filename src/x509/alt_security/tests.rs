@@ -9,6 +9,8 @@ const SUBJECT_ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1D, 0x11];
 const SID_EXTENSION: &[u8] = &[0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02];
 const SID: &str = "S-1-5-21-294026126-3378245018-1203103949-1001";
 
+type Attributes = &'static [(&'static [u8], &'static str)];
+
 fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
@@ -59,7 +61,7 @@ fn the_strings_that_microsofts_own_tool_publishes_are_computed() {
 
 #[test]
 fn published_serial_numbers_are_reversed_byte_by_byte() {
-    let cases: [(&[(&[u8], &str)], &str, &str); 5] = [
+    let cases: [(Attributes, &str, &str); 5] = [
         (
             &[(DC, "devel"), (DC, "ad"), (CN, "ad-AD-SERVER-CA")],
             "612288c20000000002a6",
