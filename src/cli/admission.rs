@@ -68,15 +68,16 @@ impl Admission {
 
     /// The same with the directory's NTAuth store as it is now, or nothing where it has not changed.
     pub(in crate::cli) async fn with_today_s_nt_auth(&self, config: &Config) -> Result<Option<Self>, String> {
-        let (NtAuth::Directory, Some(directory)) = (&config.client_certificates.nt_auth, &self.directory) else { return Ok(None) };
+        let (NtAuth::Directory, Some(directory)) = (&config.client_certificates.nt_auth, &self.directory) else {
+            return Ok(None);
+        };
         let found = nt_auth(directory).await.map_err(|failure| failure.to_string())?;
         if self.nt_auth.as_ref() == Some(&found) {
             return Ok(None);
         }
         info!(certificates = found.len(), "the NTAuth store was read");
         let trust = Arc::new(Self::trust(config, &self.revocation, Some(&found))?);
-        let (revocation, mapper, directory) =
-            (Arc::clone(&self.revocation), Arc::clone(&self.mapper), self.directory.clone());
+        let (revocation, mapper, directory) = (Arc::clone(&self.revocation), Arc::clone(&self.mapper), self.directory.clone());
         Ok(Some(Self { trust, revocation, mapper, directory, nt_auth: Some(found) }))
     }
 

@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod engine;
 mod fetch;
 mod ocsp;
-mod engine;
 
 use rustls_pki_types::UnixTime;
 
