@@ -26,7 +26,7 @@ pub(crate) use ldap::LdapUrl;
 pub(crate) use url::{AllowList, HttpUrl, Origin, Url, UrlError, shown};
 
 /// At a time: together they hold at most so many times `max_crl_bytes`.
-const MAX_FETCHES: usize = 4;
+const MAX_FETCHES: usize = 8;
 
 /// Where LDAP distribution points are read: the configured directory, whichever server a certificate was thinking of.
 pub(crate) trait ListSource: Send + Sync + fmt::Debug {
@@ -129,7 +129,7 @@ impl Fetcher {
     }
 
     async fn fetch(&self, url: &Url, deadline: Instant) -> Result<Vec<u8>, String> {
-        let deadline = deadline.min(Instant::now() + self.timeout);
+        let deadline = Instant::now().checked_add(self.timeout).map_or(deadline, |own| own.min(deadline));
         let place = timeout_at(deadline.into(), self.places.acquire()).await;
         let _place = place.map_err(|_| "too many others are being fetched")?.map_err(|error| error.to_string())?;
         let body = match url {

@@ -44,6 +44,8 @@ const MAX_RESPONSE: u64 = 64 << 10;
 const MAX_GET: usize = 255;
 /// Of one certificate.
 const MAX_RESPONDERS: usize = 4;
+/// Nobody waits longer for a handshake.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Questions under way at a time.
 const MAX_FLIGHTS: usize = 1024;
 const REQUEST_TYPE: &str = "application/ocsp-request";
@@ -112,7 +114,7 @@ impl Ocsp {
             http: http.clone(),
             responder,
             allowed: allow_list(&config.responders, http, "ocsp.responders")?,
-            timeout: config.timeout,
+            timeout: config.timeout.min(MAX_TIMEOUT),
             nonce: config.nonce,
             answers: Answers::new(config.max_age),
             breakers: Breakers::default(),
@@ -335,7 +337,5 @@ fn unvouched(reason: impl Into<String>) -> OcspAnswer {
     OcspAnswer::Unvouched(Failure::new(Cause::RevocationUnknown, reason))
 }
 
-#[cfg(test)]
-mod testkit;
 #[cfg(test)]
 mod tests;
