@@ -34,7 +34,7 @@ use breaker::Breakers;
 use cache::{Answers, Key};
 use counters::{Counters, count};
 use request::{CertId, Nonce};
-use verify::{Issuer, Refusal, Statement, Word, judge};
+use verify::{Issuer, Refusal, Statement, judge};
 
 pub(crate) use counters::OcspCounts;
 
@@ -45,7 +45,7 @@ const MAX_GET: usize = 255;
 /// Of one certificate.
 const MAX_RESPONDERS: usize = 4;
 /// Nobody waits longer for a handshake.
-const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 /// Questions under way at a time.
 const MAX_FLIGHTS: usize = 1024;
 const REQUEST_TYPE: &str = "application/ocsp-request";
@@ -260,9 +260,9 @@ impl Inner {
             Ok(response) => response,
             Err(error) => {
                 if error.is_trouble() {
-                    leave.failed(Instant::now())
+                    leave.failed(Instant::now());
                 } else {
-                    leave.succeeded()
+                    leave.succeeded();
                 }
                 return Err(unvouched(told(&error)));
             }

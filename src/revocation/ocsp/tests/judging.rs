@@ -211,10 +211,13 @@ fn answers_about_something_else_are_refused() {
     assert_eq!(case.drafted(twice_otherwise), Err(Refusal::Twice));
 }
 
+/// producedAt, thisUpdate and nextUpdate relative to now, and what is wrong with them.
+type Times = (&'static str, i64, i64, Option<i64>, Option<Refusal>);
+
 #[test]
 fn answers_of_another_time_vouch_for_nothing() {
     let case = Case::new();
-    let rows: Vec<(&str, i64, i64, Option<i64>, Option<Refusal>)> = vec![
+    let rows: Vec<Times> = vec![
         ("just still", -86_400, -86_400, Some(-SKEW + 1), None),
         ("outdated", -86_400, -86_400, Some(-SKEW), Some(Refusal::Outdated)),
         ("long outdated", -86_400, -86_400, Some(-80_000), Some(Refusal::Outdated)),

@@ -82,7 +82,7 @@ async fn asked(nonce: bool, delegated: bool) {
         url: Some(format!("http://127.0.0.1:{}/", responder.port)),
         timeout: Duration::from_secs(20),
         nonce,
-        max_age: Duration::from_secs(3600),
+        max_age: Duration::from_hours(1),
     };
     let ocsp = Ocsp::new(&config, &Http::new(&[]).unwrap()).unwrap();
     let ask = async |leaf: &Vec<u8>| ocsp.ask(&ca.link(leaf), now(), Instant::now() + Duration::from_secs(20)).await;
