@@ -6,21 +6,41 @@ use std::time::{Duration, Instant};
 
 use rustls_pki_types::UnixTime;
 
-use crate::certificate::LoadError;
+use crate::certificate::{Certificate, LoadError};
+use crate::der::DerError;
 use crate::failure::{Cause, Failure};
-use crate::revocation::{Link, RevocationConfig, RevocationPolicy, Verdict};
+use crate::revocation::{Authority, Link, RevocationConfig, RevocationPolicy, Verdict};
 
-/// A CA that is known before any certificate is seen.
+const CRL_SIGN: u8 = 0x02;
+
+/// An [`Authority`] that lives on its own.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedAuthority {
-    /// Contents of its Name.
-    pub(crate) subject: Vec<u8>,
-    /// SubjectPublicKeyInfo, header included.
-    pub(crate) public_key: Vec<u8>,
-    /// SubjectKeyIdentifier, where known.
-    pub(crate) key_identifier: Option<Vec<u8>>,
-    /// Whether its key usage allows cRLSign (absent usage does).
+    pub(crate) subject: Box<[u8]>,
+    pub(crate) public_key: Box<[u8]>,
+    pub(crate) key_identifier: Option<Box<[u8]>>,
     pub(crate) may_sign_crls: bool,
+}
+
+impl<'a> Authority<'a> {
+    /// What a CA's certificate says of it.
+    pub(crate) fn of(certificate: &Certificate<'a>) -> Result<Self, DerError> {
+        Ok(Self {
+            subject: certificate.subject,
+            public_key: certificate.public_key,
+            key_identifier: certificate.subject_key()?,
+            may_sign_crls: certificate.key_usage()?.is_none_or(|usage| usage & CRL_SIGN != 0),
+        })
+    }
+
+    pub(crate) fn to_owned(self) -> OwnedAuthority {
+        OwnedAuthority {
+            subject: self.subject.into(),
+            public_key: self.public_key.into(),
+            key_identifier: self.key_identifier.map(Into::into),
+            may_sign_crls: self.may_sign_crls,
+        }
+    }
 }
 
 /// Whether certificates are revoked.
