@@ -9,3 +9,4 @@ mod loading;
 mod mapping;
 mod pki;
 mod policy_table;
+mod rules;
