@@ -11,7 +11,6 @@ use crate::certificate::{
     Certificate, KeyFingerprint, LoadError, Template, issuing_key, key_usage, name_text, read_certificate_chain,
 };
 use crate::revocation::{Authority, OwnedAuthority, RevocationPolicy};
-use crate::tls::path::CRL_SIGN;
 use crate::tls::refusal::shown;
 use crate::tls::{ClientTrustConfig, IssuerConfig, NtAuth, Usage};
 
