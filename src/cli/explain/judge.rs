@@ -1,5 +1,6 @@
 //! One certificate, judged as `serve` would judge it, with everything that was found out on the way.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -7,10 +8,12 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::certificate::{Certificate, CertificateFacts, KeyFingerprint, Signed, read_certificate_chain};
 use crate::cli::explain::input::Presented;
 use crate::config::Config;
+use crate::directory::{Accounts, Attribute, Directory, Filter};
 use crate::failure::Failure;
-use crate::identity::{AccountRules, Mapper, Outcome, Principal, Strength, Tried, decide};
+use crate::identity::{AccountRules, Mapper, Outcome, Principal, RuleKind, Strength, Tried, decide};
 use crate::tls::{ClientCertificate, Trust};
 use crate::x509::Claims;
+use crate::x509::alt_security::{Form, computed, forward_serials};
 
 /// Longest time for one certificate, all questions together.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Judge {
     trust: Trust,
     mapper: Mapper,
+    /// none: there is none, or it is not to be asked
+    directory: Option<Arc<dyn Accounts>>,
     /// configured CAs, to know whose a certificate is that is not admitted
     authorities: Vec<CertificateDer<'static>>,
 }
@@ -35,6 +40,8 @@ pub(super) struct Explanation {
     pub(super) claims: Result<Claims, Failure>,
     pub(super) tried: Vec<Tried>,
     pub(super) decision: Decision,
+    /// What an administrator might have meant.
+    pub(super) hints: Vec<String>,
 }
 
 /// Whether the certificate would be let in.
@@ -58,16 +65,22 @@ impl Judge {
     pub(super) fn load(config: &Config, offline: bool) -> Result<Self, String> {
         let trust = Trust::load(&config.client_certificates).map_err(|error| error.to_string())?;
         let accounts = AccountRules::default();
+        let directory = match &config.directory {
+            Some(directory) if !offline => Some(Directory::load(directory).map_err(|error| error.to_string())?),
+            _ => None,
+        };
+        let directory = directory.map(|directory| -> Arc<dyn Accounts> { Arc::new(directory) });
         let mapper = if offline {
             Mapper::load_offline(&config.mapping, &accounts)
         } else {
-            Mapper::load(&config.mapping, &accounts, None)
+            Mapper::load(&config.mapping, &accounts, directory.clone())
         };
         let mut authorities = Vec::new();
         for path in config.client_certificates.trust_anchors.iter().chain(&config.client_certificates.intermediates) {
             authorities.extend(read_certificate_chain(path).map_err(|error| error.to_string())?);
         }
-        Ok(Self { trust, mapper: mapper.map_err(|error| error.to_string())?, authorities })
+        let mapper = mapper.map_err(|error| error.to_string())?;
+        Ok(Self { trust, mapper, directory, authorities })
     }
 
     /// Judges one certificate.
@@ -78,6 +91,10 @@ impl Judge {
         let admitted = self.admit(&presented.chain).await;
         let tried = match &claims {
             Ok(claims) => self.try_rules(&leaf, &presented, admitted.as_ref().ok(), claims).await,
+            Err(_) => Vec::new(),
+        };
+        let hints = match &claims {
+            Ok(claims) => self.hints(claims, &tried).await,
             Err(_) => Vec::new(),
         };
         let decision = match (&admitted, &claims) {
@@ -92,10 +109,10 @@ impl Judge {
             claims,
             tried,
             decision,
+            hints,
         }
     }
 
-    #[expect(clippy::unused_async, reason = "revocation is asked over the network")]
     async fn admit(&self, chain: &[CertificateDer<'static>]) -> Result<ClientCertificate, Failure> {
         self.trust.admit(chain, UnixTime::now())
     }
@@ -115,6 +132,27 @@ impl Judge {
                 self.mapper.rehearse(leaf, issuer, claims, deadline).await
             }
         }
+    }
+
+    /// Where no altSecurityIdentities was found: whether somebody wrote the serial number forwards.
+    async fn hints(&self, claims: &Claims, tried: &[Tried]) -> Vec<String> {
+        let missed = |tried: &Tried| {
+            tried.rule == RuleKind::AltSecurityIdentities && tried.selected.is_ok() && matches!(tried.outcome, Outcome::Lacks(_))
+        };
+        let (Some(directory), true) = (&self.directory, tried.iter().any(missed)) else { return Vec::new() };
+        let mut hints = Vec::new();
+        for wrong in forward_serials(claims) {
+            let filter = Filter::equals(Attribute::AltSecurityIdentities, &wrong);
+            let found = directory.find(&filter, Instant::now() + PATIENCE).await.unwrap_or_default();
+            let right = computed(claims, &[Form::IssuerSerial]).into_iter().next_back().map(|right| right.value);
+            hints.extend(found.into_iter().zip(right).map(|(account, right)| {
+                format!(
+                    "{} has {wrong} in altSecurityIdentities: the serial number's bytes must be reversed, {right}",
+                    account.dn
+                )
+            }));
+        }
+        hints
     }
 
     /// The key that signed a certificate, among the CAs that are configured and those that came with it. Nothing else is verified.

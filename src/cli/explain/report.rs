@@ -23,6 +23,7 @@ pub(super) struct CertificateReport {
     pub(super) claims: Option<ClaimsReport>,
     pub(super) rules: Vec<RuleReport>,
     pub(super) strings: Vec<StringReport>,
+    pub(super) hints: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -139,7 +140,7 @@ pub(super) enum DecisionReport {
 
 impl CertificateReport {
     pub(super) fn new(explanation: &Explanation) -> Self {
-        let Explanation { presented, facts, validity, chain, claims, tried, decision } = explanation;
+        let Explanation { presented, facts, validity, chain, claims, tried, decision, hints } = explanation;
         let leaf = presented.chain.first().map(AsRef::as_ref).unwrap_or_default();
         let claims = claims.as_ref().ok();
         Self {
@@ -162,6 +163,7 @@ impl CertificateReport {
             claims: claims.map(ClaimsReport::new),
             rules: tried.iter().map(RuleReport::new).collect(),
             strings: claims.map(strings).unwrap_or_default(),
+            hints: hints.clone(),
         }
     }
 }

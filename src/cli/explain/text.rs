@@ -34,9 +34,13 @@ pub(super) fn certificate(report: &CertificateReport) -> String {
         page.line(2, "strings for altSecurityIdentities");
         report.strings.iter().for_each(|string| string_line(&mut page, string));
     }
+    report.hints.iter().for_each(|hint| page.prose("hint", hint));
     match &report.decision {
         DecisionReport::Mapped { rule, mapped } => {
             page.prose("decision", &format!("{}: {}, by {rule}", report.verdict, account(mapped)));
+        }
+        DecisionReport::Refused(refusal) if !report.chain.verified => {
+            page.prose("decision", &format!("refused: {}, see chain", refusal.reason));
         }
         DecisionReport::Refused(refusal) => page.refusal("decision", "refused", refusal),
         DecisionReport::Undecided { detail } => page.prose("decision", &format!("undecided: {detail}")),
