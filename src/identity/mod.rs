@@ -12,14 +12,20 @@
 
 #![forbid(unsafe_code)]
 
+mod counts;
 mod gates;
+mod lookup;
 mod mapper;
+mod memory;
 mod principal;
+mod reading;
 mod rule;
+mod selector;
 mod trace;
 
+pub use counts::MappingCounts;
 pub use gates::{AccountRules, SidOrRid};
-pub use mapper::{Mapper, MappingCounts};
+pub use mapper::Mapper;
 pub use principal::{AccountKind, ExpectedSid, Principal, RequestedName, RuleKind, Strength};
 pub use rule::{KeyUsage, RuleConfig, RuleSettings, Selector, StaticEntry, WeakIssuer};
 pub use trace::{Hit, Outcome, Tried, decide};

@@ -66,6 +66,16 @@ impl Sid {
         Self::new(self.authority, sub_authorities)
     }
 
+    /// Whether it is of an account or group of a domain: `S-1-5-21-a-b-c-RID`.
+    pub fn is_of_domain(&self) -> bool {
+        self.authority == 5 && matches!(self.sub_authorities[..], [21, _, _, _, _])
+    }
+
+    /// Whether it is of the built-in domain: `S-1-5-32-RID`.
+    pub fn is_builtin(&self) -> bool {
+        self.authority == 5 && matches!(self.sub_authorities[..], [32, _])
+    }
+
     /// The last sub-authority: the relative identifier of an account.
     pub fn rid(&self) -> u32 {
         self.sub_authorities.last().copied().unwrap_or_default()
@@ -140,6 +150,25 @@ mod tests {
                 proptest::prop_assert_eq!(sid.to_binary(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn a_sid_has_the_binary_form_that_the_directory_keeps() {
+        let sid = Sid::parse("S-1-5-21-1-2-3-513").unwrap();
+        let mut expected = vec![1, 5, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0];
+        expected.extend([1, 2, 0, 0]);
+        assert_eq!(sid.to_binary(), expected);
+    }
+
+    #[test]
+    fn the_sid_of_an_account_begins_with_its_domains() {
+        let sid = Sid::parse("S-1-5-21-1-2-3-513").unwrap();
+        assert_eq!(sid.domain(), Some(Sid::parse("S-1-5-21-1-2-3").unwrap()));
+        assert!(sid.is_of_domain() && !sid.is_builtin());
+        for other in ["S-1-5-21-1-2-3", "S-1-5-21-1-2-3-4-5", "S-1-18-1-2-3-4", "S-1-5-80-1-2-3-4"] {
+            assert!(!Sid::parse(other).unwrap().is_of_domain(), "{other}");
+        }
+        assert!(Sid::parse("S-1-5-32-544").unwrap().is_builtin() && !Sid::parse("S-1-5-32-1-544").unwrap().is_builtin());
     }
 
     #[test]

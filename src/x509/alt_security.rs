@@ -129,17 +129,13 @@ pub fn matches(stored: &str, computed: &Computed) -> bool {
     stored.eq_ignore_ascii_case(&computed.value)
 }
 
-/// The issuer and serial number as administrators write them who copy the number as it is shown. Such a value matches nothing, and
-/// whoever finds one should say so: its bytes must be reversed.
-pub fn forward_serials(claims: &Claims) -> Vec<String> {
-    let right = computed(claims, &[Form::IssuerSerial]);
-    let Ok(issuer) = claims.issuer().windows() else { return Vec::new() };
-    let serial = claims.serial();
-    let unsigned = serial.strip_prefix(&[0]).unwrap_or(serial);
-    let mut wrong: Vec<_> = [serial, unsigned].map(|serial| format!("X509:<I>{issuer}<SR>{}", hex(serial))).into();
-    wrong.dedup();
-    wrong.retain(|wrong| !right.is_empty() && !right.iter().any(|right| matches(wrong, right)));
-    wrong
+/// What to tell the administrator about a stored value that is nearly right.
+pub fn hint(stored: &str, claims: &Claims) -> Option<&'static str> {
+    let forward = format!("X509:<I>{}<SR>{}", claims.issuer().windows().ok()?, hex(claims.serial()));
+    let trimmed = forward.replacen("<SR>00", "<SR>", 1);
+    let written_forward = stored.eq_ignore_ascii_case(&forward) || stored.eq_ignore_ascii_case(&trimmed);
+    let is_right = computed(claims, &[Form::IssuerSerial]).iter().any(|computed| matches(stored, computed));
+    (written_forward && !is_right).then_some("the serial number is stored as shown: its bytes must be reversed")
 }
 
 fn issuer(claims: &Claims) -> Result<String, Missing> {

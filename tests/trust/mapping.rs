@@ -9,7 +9,7 @@ use kcd_bridge::tls::ClientCertificate;
 use kcd_bridge::x509::Claims;
 use rcgen::CertificateParams;
 
-use crate::pki::{Ca, Files, pem, sid_extension, upn, uri, year};
+use crate::pki::{AtOnce as _, Ca, Files, pem, sid_extension, upn, uri, year};
 
 const SID: &str = "S-1-5-21-1-2-3-1104";
 
@@ -28,7 +28,7 @@ impl Site {
     }
 
     fn admit(&self, ca: &Ca, change: impl FnOnce(&mut CertificateParams)) -> ClientCertificate {
-        self.files.trust().admit(&ca.device(change).chain(), year(2026)).unwrap()
+        self.files.trust().admit_now(&ca.device(change).chain(), year(2026)).unwrap()
     }
 
     fn weak(&self, suffixes: &[&str]) -> RuleConfig {

@@ -1,32 +1,30 @@
 //! One certificate, judged as `serve` would judge it, with everything that was found out on the way.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::certificate::{Certificate, CertificateFacts, KeyFingerprint, Signed, read_certificate_chain};
+use crate::cli::admission::{Admission, JUDGEMENT_TIMEOUT};
 use crate::cli::explain::input::Presented;
 use crate::config::Config;
-use crate::directory::{Accounts, Attribute, Directory, Filter};
 use crate::failure::Failure;
-use crate::identity::{AccountRules, Mapper, Outcome, Principal, RuleKind, Strength, Tried, decide};
-use crate::tls::{ClientCertificate, Trust};
+use crate::identity::{Mapper, Outcome, Principal, Strength, Tried, decide};
+use crate::revocation::{Revocation, RevocationConfig};
+use crate::tls::{self, ClientTrustConfig, NtAuth, Trust};
 use crate::x509::Claims;
-use crate::x509::alt_security::{Form, computed, forward_serials};
-
-/// Longest time for one certificate, all questions together.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The trust and the rules of a configuration.
 #[derive(Debug)]
 pub(super) struct Judge {
-    trust: Trust,
-    mapper: Mapper,
-    /// none: there is none, or it is not to be asked
-    directory: Option<Arc<dyn Accounts>>,
+    trust: Arc<Trust>,
+    mapper: Arc<Mapper>,
     /// configured CAs, to know whose a certificate is that is not admitted
     authorities: Vec<CertificateDer<'static>>,
+    offline: bool,
+    /// the directory's NTAuth store is wanted and was not asked for
+    without_nt_auth: bool,
 }
 
 /// Everything about one certificate.
@@ -40,14 +38,15 @@ pub(super) struct Explanation {
     pub(super) claims: Result<Claims, Failure>,
     pub(super) tried: Vec<Tried>,
     pub(super) decision: Decision,
-    /// What an administrator might have meant.
-    pub(super) hints: Vec<String>,
 }
 
 /// Whether the certificate would be let in.
 #[derive(Debug)]
 pub(super) enum Chain {
-    Verified,
+    Verified {
+        /// Who was not asked and could still refuse it; only offline.
+        not_asked: Vec<&'static str>,
+    },
     Refused(Failure),
 }
 
@@ -61,26 +60,23 @@ pub(super) enum Decision {
 }
 
 impl Judge {
-    /// Reads what the configuration names.
-    pub(super) fn load(config: &Config, offline: bool) -> Result<Self, String> {
-        let trust = Trust::load(&config.client_certificates).map_err(|error| error.to_string())?;
-        let accounts = AccountRules::default();
-        let directory = match &config.directory {
-            Some(directory) if !offline => Some(Directory::load(directory).map_err(|error| error.to_string())?),
-            _ => None,
-        };
-        let directory = directory.map(|directory| -> Arc<dyn Accounts> { Arc::new(directory) });
-        let mapper = if offline {
-            Mapper::load_offline(&config.mapping, &accounts)
-        } else {
-            Mapper::load(&config.mapping, &accounts, directory.clone())
-        };
+    /// Reads what the configuration names; offline, nobody is asked then or later.
+    pub(super) async fn load(config: &Config, offline: bool) -> Result<Self, String> {
+        let shown = |error: crate::certificate::LoadError| error.to_string();
+        let certificates = &config.client_certificates;
         let mut authorities = Vec::new();
-        for path in config.client_certificates.trust_anchors.iter().chain(&config.client_certificates.intermediates) {
-            authorities.extend(read_certificate_chain(path).map_err(|error| error.to_string())?);
+        for path in certificates.trust_anchors.iter().chain(&certificates.intermediates) {
+            authorities.extend(read_certificate_chain(path).map_err(shown)?);
         }
-        let mapper = mapper.map_err(|error| error.to_string())?;
-        Ok(Self { trust, mapper, directory, authorities })
+        let without_nt_auth = offline && certificates.nt_auth == NtAuth::Directory;
+        let (trust, mapper) = if offline {
+            let mapper = Mapper::load_offline(&config.mapping, &config.accounts).map_err(shown)?;
+            (Arc::new(offline_trust(certificates).map_err(shown)?), Arc::new(mapper))
+        } else {
+            let Admission { trust, mapper, .. } = Admission::load(config).await?;
+            (trust, mapper)
+        };
+        Ok(Self { trust, mapper, authorities, offline, without_nt_auth })
     }
 
     /// Judges one certificate.
@@ -88,71 +84,47 @@ impl Judge {
         let leaf = presented.chain.first().cloned().unwrap_or_else(|| CertificateDer::from(Vec::new()));
         let read = Certificate::read(&leaf).ok();
         let claims = Claims::of_leaf(&leaf);
-        let admitted = self.admit(&presented.chain).await;
+        let chain = self.admit(&presented.chain).await;
         let tried = match &claims {
-            Ok(claims) => self.try_rules(&leaf, &presented, admitted.as_ref().ok(), claims).await,
+            Ok(claims) => {
+                let issuer = self.issuer_key(&leaf, presented.chain.get(1..).unwrap_or_default());
+                self.mapper.rehearse(&leaf, issuer, claims, Instant::now() + JUDGEMENT_TIMEOUT).await
+            }
             Err(_) => Vec::new(),
         };
-        let hints = match &claims {
-            Ok(claims) => self.hints(claims, &tried).await,
-            Err(_) => Vec::new(),
-        };
-        let decision = match (&admitted, &claims) {
-            (Err(failure), _) | (Ok(_), Err(failure)) => Decision::Refused(failure.clone()),
-            (Ok(_), Ok(claims)) => decision(claims, &tried),
+        let decision = match (&chain, &claims) {
+            (Chain::Refused(failure), _) | (_, Err(failure)) => Decision::Refused(failure.clone()),
+            (Chain::Verified { .. }, Ok(claims)) => decision(claims, &tried),
         };
         Explanation {
             facts: CertificateFacts::of(&leaf),
             validity: read.map(|read| (read.not_before, read.not_after)),
-            chain: admitted.map_or_else(Chain::Refused, |_| Chain::Verified),
+            chain,
             presented,
             claims,
             tried,
             decision,
-            hints,
         }
     }
 
-    async fn admit(&self, chain: &[CertificateDer<'static>]) -> Result<ClientCertificate, Failure> {
-        self.trust.admit(chain, UnixTime::now())
-    }
-
-    async fn try_rules(
-        &self,
-        leaf: &[u8],
-        presented: &Presented,
-        admitted: Option<&ClientCertificate>,
-        claims: &Claims,
-    ) -> Vec<Tried> {
-        let deadline = Instant::now() + PATIENCE;
-        match admitted {
-            Some(certificate) => self.mapper.evaluate(certificate, claims, deadline).await,
-            None => {
-                let issuer = self.issuer_key(leaf, presented.chain.get(1..).unwrap_or_default());
-                self.mapper.rehearse(leaf, issuer, claims, deadline).await
-            }
-        }
-    }
-
-    /// Where no altSecurityIdentities was found: whether somebody wrote the serial number forwards.
-    async fn hints(&self, claims: &Claims, tried: &[Tried]) -> Vec<String> {
-        let missed = |tried: &Tried| {
-            tried.rule == RuleKind::AltSecurityIdentities && tried.selected.is_ok() && matches!(tried.outcome, Outcome::Lacks(_))
+    async fn admit(&self, chain: &[CertificateDer<'static>]) -> Chain {
+        let (now, deadline) = (UnixTime::now(), Instant::now() + JUDGEMENT_TIMEOUT);
+        let verified = match self.trust.verify(chain, now) {
+            Ok(verified) => verified,
+            Err(failure) => return Chain::Refused(failure),
         };
-        let (Some(directory), true) = (&self.directory, tried.iter().any(missed)) else { return Vec::new() };
-        let mut hints = Vec::new();
-        for wrong in forward_serials(claims) {
-            let filter = Filter::equals(Attribute::AltSecurityIdentities, &wrong);
-            let found = directory.find(&filter, Instant::now() + PATIENCE).await.unwrap_or_default();
-            let right = computed(claims, &[Form::IssuerSerial]).into_iter().next_back().map(|right| right.value);
-            hints.extend(found.into_iter().zip(right).map(|(account, right)| {
-                format!(
-                    "{} has {wrong} in altSecurityIdentities: the serial number's bytes must be reversed, {right}",
-                    account.dn
-                )
-            }));
+        let mut not_asked = Vec::new();
+        if self.without_nt_auth {
+            not_asked.push("the NTAuth store");
         }
-        hints
+        if self.offline && verified.is_open() {
+            not_asked.push("revocation");
+            return Chain::Verified { not_asked };
+        }
+        match self.trust.settle(verified, now, deadline).await {
+            Ok(_) => Chain::Verified { not_asked },
+            Err(failure) => Chain::Refused(failure),
+        }
     }
 
     /// The key that signed a certificate, among the CAs that are configured and those that came with it. Nothing else is verified.
@@ -175,6 +147,14 @@ impl Decision {
             Self::Undecided => "undecided",
         }
     }
+}
+
+/// A trust that knows what the files say and asks nobody.
+fn offline_trust(config: &ClientTrustConfig) -> Result<Trust, crate::certificate::LoadError> {
+    let revocation = RevocationConfig { distribution_points: Vec::new(), ocsp: None, ..config.revocation.clone() };
+    let nt_auth = if config.nt_auth == NtAuth::Directory { NtAuth::Off } else { config.nt_auth.clone() };
+    let revocation = Revocation::load(&revocation, tls::authorities(config)?, None)?;
+    Trust::load(&ClientTrustConfig { nt_auth, ..config.clone() }, revocation, None)
 }
 
 /// A refusal is one whatever the directory would say; where no rule maps, the ones that were not asked might.

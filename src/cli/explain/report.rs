@@ -23,7 +23,6 @@ pub(super) struct CertificateReport {
     pub(super) claims: Option<ClaimsReport>,
     pub(super) rules: Vec<RuleReport>,
     pub(super) strings: Vec<StringReport>,
-    pub(super) hints: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,6 +39,8 @@ pub(super) struct Facts {
 #[derive(Debug, Serialize)]
 pub(super) struct ChainReport {
     pub(super) verified: bool,
+    /// who was not asked and could still refuse it; only offline
+    pub(super) not_asked: Vec<&'static str>,
     #[serde(flatten)]
     pub(super) refusal: Option<Refusal>,
 }
@@ -140,7 +141,7 @@ pub(super) enum DecisionReport {
 
 impl CertificateReport {
     pub(super) fn new(explanation: &Explanation) -> Self {
-        let Explanation { presented, facts, validity, chain, claims, tried, decision, hints } = explanation;
+        let Explanation { presented, facts, validity, chain, claims, tried, decision } = explanation;
         let leaf = presented.chain.first().map(AsRef::as_ref).unwrap_or_default();
         let claims = claims.as_ref().ok();
         Self {
@@ -157,13 +158,14 @@ impl CertificateReport {
                 not_after: validity.map(|(_, not_after)| time(not_after)),
             },
             chain: match chain {
-                Chain::Verified => ChainReport { verified: true, refusal: None },
-                Chain::Refused(failure) => ChainReport { verified: false, refusal: Some(Refusal::new(failure)) },
+                Chain::Verified { not_asked } => ChainReport { verified: true, not_asked: not_asked.clone(), refusal: None },
+                Chain::Refused(failure) => {
+                    ChainReport { verified: false, not_asked: Vec::new(), refusal: Some(Refusal::new(failure)) }
+                }
             },
             claims: claims.map(ClaimsReport::new),
             rules: tried.iter().map(RuleReport::new).collect(),
             strings: claims.map(strings).unwrap_or_default(),
-            hints: hints.clone(),
         }
     }
 }

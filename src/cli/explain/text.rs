@@ -24,7 +24,8 @@ pub(super) fn certificate(report: &CertificateReport) -> String {
     page.field("sha-1", &facts.sha1);
     claims(&mut page, report);
     match &report.chain.refusal {
-        None => page.field("chain", "verified"),
+        None if report.chain.not_asked.is_empty() => page.field("chain", "verified"),
+        None => page.prose("chain", &format!("verified; not asked: {}", report.chain.not_asked.join(", "))),
         Some(refusal) => page.refusal("chain", "refused", refusal),
     }
     for rule in &report.rules {
@@ -34,7 +35,6 @@ pub(super) fn certificate(report: &CertificateReport) -> String {
         page.line(2, "strings for altSecurityIdentities");
         report.strings.iter().for_each(|string| string_line(&mut page, string));
     }
-    report.hints.iter().for_each(|hint| page.prose("hint", hint));
     match &report.decision {
         DecisionReport::Mapped { rule, mapped } => {
             page.prose("decision", &format!("{}: {}, by {rule}", report.verdict, account(mapped)));
