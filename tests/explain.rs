@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "these are tests, also their helpers")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, OtherNameValue, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, OtherNameValue, RevokedCertParams, SanType,
+    SerialNumber, date_time_ymd,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -218,8 +220,8 @@ certificates/alice.pem
     issuer-subject (weak)            X509:<I>O=\"Contoso, Inc.\",CN=Device CA<S>OU=Users,CN=alice
     subject (weak)                   X509:<S>OU=Users,CN=alice
     rfc822 (weak)                    none: no e-mail address in the certificate
-  decision    strong: alice@corp.example (user, SID S-1-5-21-294026126-3378245018-1203103949-1001), by
-              upn-with-sid
+  decision    strong: alice@corp.example (user, SID S-1-5-21-294026126-3378245018-1203103949-1001),
+              by upn-with-sid
 
 "
     );
@@ -276,6 +278,96 @@ fn a_certificate_that_is_not_admitted_is_explained_and_refused_all_the_same() {
     let (report, _) = site.one("certificates/stranger.pem");
     assert_eq!(report["verdict"], "refused");
     assert_eq!(report["decision"]["reason"], "unknown-issuer");
+}
+
+/// The site's configuration with rules that ask a directory, which does not answer.
+fn with_directory(site: &Site) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    site.write("password", "secret\n");
+    fs::set_permissions(site.path("password"), fs::Permissions::from_mode(0o600)).unwrap();
+    let directory = format!(
+        "[directory]\nservers = [\"ldaps://127.0.0.1:{port}\"]\ntrust_anchors = [\"ca.pem\"]\nbind_user = \"svc@corp.example\"\n\
+         bind_password_file = \"password\"\nconnect_timeout = \"200ms\"\n\n"
+    );
+    let rule = "[[mapping]]\nrule = \"alt-security-identities\"\n\n[[mapping]]\nrule = \"static\"\n[[mapping.entry]]\n\
+                certificate_sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\nupn = \"x@corp.example\"\n\
+                sid = \"S-1-5-21-1-2-3-1103\"\n\n[[backend]]";
+    let rules = CONFIG.find("[[mapping]]").unwrap()..CONFIG.find("[[backend]]").unwrap();
+    let text = CONFIG.replace(&CONFIG[rules], "").replace("[[backend]]", rule);
+    site.write("bridge.toml", directory + &text);
+}
+
+#[test]
+fn offline_a_rule_that_needs_the_directory_shows_what_it_would_ask() {
+    let site = Site::new();
+    with_directory(&site);
+    let file = site.issue("alice.pem", strong);
+    let output = site.explain(&["--offline", "--json", &file]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(report["offline"], true);
+    let report = &report["certificates"][0];
+    assert_eq!((report["verdict"].as_str(), code(&output)), (Some("undecided"), 1));
+    let rule = &report["rules"][0];
+    assert_eq!((rule["rule"].as_str(), rule["outcome"].as_str()), (Some("alt-security-identities"), Some("not-asked")));
+    let filter = rule["filter"].as_str().unwrap();
+    assert!(filter.contains("altSecurityIdentities=X509:<I>O=\"Contoso, Inc.\",CN=Device CA<SR>c3b2a1"), "{filter}");
+    let values: Vec<_> =
+        rule["computed"].as_array().unwrap().iter().map(|computed| computed["value"].as_str().unwrap()).collect();
+    assert!(values.contains(&"X509:<I>O=\"Contoso, Inc.\",CN=Device CA<SR>c3b2a100"), "{values:?}");
+    assert_eq!(report["rules"][1]["outcome"], "lacks");
+
+    let text = out(&site.explain(&["--offline", &file]));
+    assert!(text.contains("  rule 1      alt-security-identities (strong): would ask the directory\n"), "{text}");
+    assert!(text.contains("                filter  (|(altSecurityIdentities="), "{text}");
+    assert!(text.ends_with("  decision    undecided: only the directory knows, and it was not asked\n\n"), "{text}");
+    let summary = out(&site.explain(&["--offline", "--summary", &file]));
+    assert_eq!(summary, "0 strong, 0 weak, 0 refused, 1 undecided\n");
+}
+
+#[test]
+fn a_directory_that_does_not_answer_refuses_with_its_own_reason() {
+    let site = Site::new();
+    with_directory(&site);
+    let file = site.issue("alice.pem", strong);
+    let (report, code) = site.one(&file);
+    assert_eq!((report["verdict"].as_str(), code), (Some("refused"), 1));
+    assert_eq!(report["decision"]["reason"], "directory-unreachable");
+    assert_eq!(report["rules"][0]["reason"], "directory-unreachable");
+}
+
+#[test]
+fn offline_what_would_be_asked_about_revocation_is_said_and_what_files_say_counts() {
+    let site = Site::new();
+    let file = site.issue("alice.pem", strong);
+    let require = CONFIG.replace("policy = \"off\"", "policy = \"require\", distribution_points = [\"http://crl.invalid/\"]");
+    site.write("bridge.toml", &require);
+    let output = site.explain(&["--offline", "--json", &file]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(report["certificates"][0]["chain"]["not_asked"][0], "revocation");
+    assert_eq!((report["certificates"][0]["verdict"].as_str(), code(&output)), (Some("strong"), 0));
+    let text = out(&site.explain(&["--offline", &file]));
+    assert!(text.contains("  chain       verified; not asked: revocation\n"), "{text}");
+
+    let revoked = RevokedCertParams {
+        serial_number: SerialNumber::from_slice(&[0xA1, 0xB2, 0xC3]),
+        revocation_time: date_time_ymd(2020, 2, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 2, 1),
+        next_update: date_time_ymd(2090, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    site.write("ca.crl", list.signed_by(&site.ca).unwrap().pem().unwrap());
+    site.write("bridge.toml", CONFIG.replace("policy = \"off\"", "policy = \"require\", crl_files = [\"ca.crl\"]"));
+    let (report, code) = site.one(&file);
+    assert_eq!((report["decision"]["reason"].as_str(), code), (Some("certificate-revoked"), 1));
 }
 
 #[test]
@@ -380,14 +472,14 @@ fn a_population_ends_with_a_summary() {
     let output = site.explain(&["--summary", "certificates"]);
     let text = out(&output);
     let expected = "\
-40 strong, 1 weak, 2 refused, 1 files without a certificate
+40 strong, 1 weak, 2 refused, 1 skipped
           1  mapped by upn
          40  mapped by upn-with-sid
-          1  refused: certificate-malformed
+          1  refused: certificate-unsuitable
           1  refused: no-mapping
 refused:
   certificates/broken.cer
-      certificate-malformed: ";
+      certificate-unsuitable: ";
     assert!(text.starts_with(expected), "{text}");
     assert!(text.contains("\n  certificates/more/none.cer\n      no-mapping: upn-with-sid: "), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");

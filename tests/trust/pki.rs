@@ -160,7 +160,7 @@ impl AtOnce for Trust {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
@@ -182,6 +182,7 @@ impl Files {
             nt_auth: NtAuth::Off,
             send_ca_names: true,
             recheck_interval: Duration::from_mins(1),
+            expiry_forecast: Duration::from_hours(720),
             revocation: revocation_off(),
         };
         let mut files = Self { directory, config };

@@ -1,6 +1,5 @@
 //! One certificate, judged as `serve` would judge it, with everything that was found out on the way.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -10,16 +9,14 @@ use crate::cli::admission::{Admission, JUDGEMENT_TIMEOUT};
 use crate::cli::explain::input::Presented;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::identity::{Mapper, Outcome, Principal, Strength, Tried, decide};
-use crate::revocation::{Revocation, RevocationConfig};
-use crate::tls::{self, ClientTrustConfig, NtAuth, Trust};
+use crate::identity::{Outcome, Principal, Strength, Tried, decide};
+use crate::tls::NtAuth;
 use crate::x509::Claims;
 
 /// The trust and the rules of a configuration.
 #[derive(Debug)]
 pub(super) struct Judge {
-    trust: Arc<Trust>,
-    mapper: Arc<Mapper>,
+    admission: Admission,
     /// configured CAs, to know whose a certificate is that is not admitted
     authorities: Vec<CertificateDer<'static>>,
     offline: bool,
@@ -62,21 +59,13 @@ pub(super) enum Decision {
 impl Judge {
     /// Reads what the configuration names; offline, nobody is asked then or later.
     pub(super) async fn load(config: &Config, offline: bool) -> Result<Self, String> {
-        let shown = |error: crate::certificate::LoadError| error.to_string();
         let certificates = &config.client_certificates;
         let mut authorities = Vec::new();
         for path in certificates.trust_anchors.iter().chain(&certificates.intermediates) {
-            authorities.extend(read_certificate_chain(path).map_err(shown)?);
+            authorities.extend(read_certificate_chain(path).map_err(|error| error.to_string())?);
         }
-        let without_nt_auth = offline && certificates.nt_auth == NtAuth::Directory;
-        let (trust, mapper) = if offline {
-            let mapper = Mapper::load_offline(&config.mapping, &config.accounts).map_err(shown)?;
-            (Arc::new(offline_trust(certificates).map_err(shown)?), Arc::new(mapper))
-        } else {
-            let Admission { trust, mapper, .. } = Admission::load(config).await?;
-            (trust, mapper)
-        };
-        Ok(Self { trust, mapper, authorities, offline, without_nt_auth })
+        let admission = if offline { Admission::load_offline(config).await? } else { Admission::load(config).await? };
+        Ok(Self { admission, authorities, offline, without_nt_auth: offline && certificates.nt_auth == NtAuth::Directory })
     }
 
     /// Judges one certificate.
@@ -88,7 +77,7 @@ impl Judge {
         let tried = match &claims {
             Ok(claims) => {
                 let issuer = self.issuer_key(&leaf, presented.chain.get(1..).unwrap_or_default());
-                self.mapper.rehearse(&leaf, issuer, claims, Instant::now() + JUDGEMENT_TIMEOUT).await
+                self.admission.mapper.rehearse(&leaf, issuer, claims, Instant::now() + JUDGEMENT_TIMEOUT).await
             }
             Err(_) => Vec::new(),
         };
@@ -109,7 +98,7 @@ impl Judge {
 
     async fn admit(&self, chain: &[CertificateDer<'static>]) -> Chain {
         let (now, deadline) = (UnixTime::now(), Instant::now() + JUDGEMENT_TIMEOUT);
-        let verified = match self.trust.verify(chain, now) {
+        let verified = match self.admission.trust.verify(chain, now) {
             Ok(verified) => verified,
             Err(failure) => return Chain::Refused(failure),
         };
@@ -121,7 +110,7 @@ impl Judge {
             not_asked.push("revocation");
             return Chain::Verified { not_asked };
         }
-        match self.trust.settle(verified, now, deadline).await {
+        match self.admission.trust.settle(verified, now, deadline).await {
             Ok(_) => Chain::Verified { not_asked },
             Err(failure) => Chain::Refused(failure),
         }
@@ -147,14 +136,6 @@ impl Decision {
             Self::Undecided => "undecided",
         }
     }
-}
-
-/// A trust that knows what the files say and asks nobody.
-fn offline_trust(config: &ClientTrustConfig) -> Result<Trust, crate::certificate::LoadError> {
-    let revocation = RevocationConfig { distribution_points: Vec::new(), ocsp: None, ..config.revocation.clone() };
-    let nt_auth = if config.nt_auth == NtAuth::Directory { NtAuth::Off } else { config.nt_auth.clone() };
-    let revocation = Revocation::load(&revocation, tls::authorities(config)?, None)?;
-    Trust::load(&ClientTrustConfig { nt_auth, ..config.clone() }, revocation, None)
 }
 
 /// A refusal is one whatever the directory would say; where no rule maps, the ones that were not asked might.

@@ -55,11 +55,7 @@ pub(super) fn summary(summary: &Summary) -> String {
     let mut page = Page::default();
     let mut counts =
         format!("{} strong, {} weak, {} refused", grouped(report.strong), grouped(report.weak), grouped(report.refused));
-    for (count, what) in [
-        (report.undecided, "undecided"),
-        (report.skipped_files, "files without a certificate"),
-        (report.unreadable, "unreadable"),
-    ] {
+    for (count, what) in [(report.undecided, "undecided"), (report.skipped_files, "skipped"), (report.unreadable, "unreadable")] {
         if count > 0 {
             let _infallible = write!(counts, ", {} {what}", grouped(count));
         }
@@ -250,6 +246,7 @@ fn lines(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::explain::report::{HitReport, Labelled};
 
     #[test]
     fn thousands_are_grouped() {
@@ -261,6 +258,37 @@ mod tests {
     fn prose_is_broken_between_words_only() {
         assert_eq!(lines("aa bb cccccccc d", 5), ["aa bb", "cccccccc", "d"]);
         assert_eq!(lines("", 5), [""]);
+    }
+
+    #[test]
+    fn a_rule_shows_its_question_and_every_account_that_was_named() {
+        let rule = RuleReport {
+            number: 2,
+            rule: "alt-security-identities",
+            strength: "strong",
+            outcome: "refused",
+            computed: vec![Labelled { label: "subject-key-identifier", value: "X509:<SKI>0a0b".to_owned() }],
+            filter: Some("(altSecurityIdentities=X509:<SKI>0a0b)".to_owned()),
+            hits: ["a", "b"]
+                .map(|name| HitReport { dn: format!("CN={name}\u{7}"), sid: None, account_name: name.to_owned() })
+                .into(),
+            mapped: None,
+            why: Some("two accounts have it".to_owned()),
+            reason: Some("ambiguous-account"),
+        };
+        let mut page = Page::default();
+        rule_lines(&mut page, &rule);
+        assert_eq!(
+            page.text,
+            "\
+  rule 2      alt-security-identities (strong): refuses: ambiguous-account
+                two accounts have it
+                subject-key-identifier  X509:<SKI>0a0b
+                filter  (altSecurityIdentities=X509:<SKI>0a0b)
+                found  CN=a\\u{7} (a, no SID)
+                found  CN=b\\u{7} (b, no SID)
+"
+        );
     }
 
     #[test]
