@@ -280,8 +280,7 @@ mod tests {
         rule_lines(&mut page, &rule);
         assert_eq!(
             page.text,
-            "\
-  rule 2      alt-security-identities (strong): refuses: ambiguous-account
+            "  rule 2      alt-security-identities (strong): refuses: ambiguous-account
                 two accounts have it
                 subject-key-identifier  X509:<SKI>0a0b
                 filter  (altSecurityIdentities=X509:<SKI>0a0b)
