@@ -149,6 +149,7 @@ impl Site {
             nt_auth: NtAuth::Off,
             send_ca_names: true,
             recheck_interval: Duration::from_mins(1),
+            expiry_forecast: Duration::from_hours(720),
             revocation: RevocationConfig {
                 policy: RevocationPolicy::Require,
                 crl_files: vec![],
