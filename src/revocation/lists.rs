@@ -1,6 +1,8 @@
 //! The lists held: by issuer, then by the key that signed them. Of a series - same key, same scope, full lists or deltas - the newest
 //! stays, and nothing older ever takes its place. Lists by several keys of one name (a renewed CA: `CA.crl`, `CA(1).crl`) live side by
 //! side; which of them speaks for a certificate is a matter of the key that signed it.
+//!
+//! What is held lives as long as the process: after a restart, the files and distribution points decide anew.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

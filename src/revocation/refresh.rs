@@ -72,7 +72,10 @@ impl Points {
         let Some(point) = points.get_mut(uri) else { return };
         let planned = outcome.as_ref().ok().and_then(|crl| planned(crl, now));
         point.failures = if planned.is_some() { 0 } else { point.failures.saturating_add(1) };
-        point.due = now + jittered(planned.unwrap_or_else(|| back_off(point.failures)), random);
+        let wait = jittered(planned.unwrap_or_else(|| back_off(point.failures)), random);
+        // By the end of this list at the latest: from then on certificates wait for the next.
+        let end = outcome.as_ref().map_or(i64::MAX, |crl| crl.next_update);
+        point.due = now.saturating_add(wait).min(end.max(now + 1));
     }
 
     /// Those to be asked now, and who signs there. Those that nobody needs any more are dropped.
@@ -151,11 +154,7 @@ impl Shared {
         let lists = self.lists();
         let ended: Vec<_> = lists.iter().filter(|held| (last..now).contains(&held.end(grace))).collect();
         for held in &ended {
-            let issuer = name_text(&held.crl.issuer);
-            tracing::error!(
-                event = "crl-expired", %issuer, list = held.describe(),
-                "this CRL has ended: install or publish a new one; certificates of its issuer are refused unless something else vouches"
-            );
+            say_ended(held);
         }
         let useless = |held: &Held| held.end(grace) < now && !self.is_wanted(held, now);
         let dropped = lists.iter().any(|held| useless(held)) && self.change(|lists| lists.retain(|held| !useless(held)));
@@ -170,6 +169,19 @@ impl Shared {
             Source::File(path) => locked(&self.files).give(path, &held.crl.digest),
             Source::Fetched(_) => is_used(held, now),
         }
+    }
+}
+
+/// For logs: a full list that ended leaves certificates without anybody to vouch for them.
+pub(super) fn say_ended(held: &Held) {
+    let (issuer, list) = (name_text(&held.crl.issuer), held.describe());
+    if held.crl.delta_of.is_some() {
+        tracing::warn!(event = "delta-crl-expired", %issuer, list, "this delta CRL has ended: publish a new one");
+    } else {
+        tracing::error!(
+            event = "crl-expired", %issuer, list,
+            "this CRL has ended: publish and install a new one; certificates of its issuer are refused unless something else vouches"
+        );
     }
 }
 
@@ -214,6 +226,10 @@ mod tests {
         assert!(!points.may_ask(&uri, 1014) && points.may_ask(&uri, 1015));
         points.note(&uri, 1015, &silence(), 100);
         assert!(!points.may_ask(&uri, 1044) && points.may_ask(&uri, 1045));
+        points.note(&uri, 1045, &Ok(list(1000, 1200, Some(1190))), 200);
+        assert_eq!(points.due(1200).len(), 1, "by its end at the latest");
+        points.note(&uri, 1195, &Ok(list(1000, 1200, None)), 100);
+        assert_eq!(points.due(1200).len(), 1, "by its end at the latest");
         points.note(&uri, 1045, &Ok(list(1000, 2000, None)), 100);
         assert!(points.due(1749).is_empty());
         assert_eq!(points.due(1750).len(), 1);

@@ -109,7 +109,7 @@ impl Shared {
             asked = self.ask(asked, link, now, deadline).await;
         }
         let word = judge(&self.lists(), link, seconds(now), self.grace());
-        match self.weigh(word, asked, link, now, || false) {
+        match self.weigh(word, &asked, link, now, || false) {
             Verdict::Open(failure) => unvouched(link.policy, failure, now),
             verdict => verdict,
         }

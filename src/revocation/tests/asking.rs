@@ -29,7 +29,9 @@ struct Web {
 impl Web {
     fn with(pages: &[(&str, Vec<u8>)]) -> Arc<Self> {
         let web = Self { pages: Mutex::default(), asked: AtomicUsize::new(0), permits: Semaphore::new(1000) };
-        pages.iter().for_each(|(uri, page)| web.put(uri, page.clone()));
+        for (uri, page) in pages {
+            web.put(uri, page.clone());
+        }
         Arc::new(web)
     }
 
@@ -83,7 +85,7 @@ fn fetching(web: &Arc<Web>) -> Arc<Revocation> {
 }
 
 async fn settled_at(engine: &Revocation, device: &Device, now: i64) -> Verdict {
-    let verdict = engine.settle(&[device.link()], at(now), Instant::now() + Duration::from_secs(60)).await;
+    let verdict = engine.settle(&[device.link()], at(now), Instant::now() + Duration::from_mins(1)).await;
     assert!(!matches!(verdict, Verdict::Open(_)));
     verdict
 }
