@@ -244,7 +244,13 @@ impl Shared {
             Asked::Said(OcspAnswer::Unvouched(failure) | OcspAnswer::Untrusted(failure)) => (None, Some(failure)),
             Asked::Nobody | Asked::NotYet => (None, None),
         };
-        let doubt = || joined(doubt.clone().unwrap_or_else(|| Cause::RevocationUnknown.into()), silence);
+        let doubt = || {
+            let mut listed = doubt.clone().unwrap_or_else(|| Cause::RevocationUnknown.into());
+            for (uri, trouble) in self.troubles(link) {
+                listed.detail = format!("{}; {uri}: {trouble}", listed.detail);
+            }
+            joined(listed, silence)
+        };
         let vouched = match self.config.order {
             RevocationOrder::OcspFirst if matches!(asked, Asked::NotYet) => return Verdict::Open(doubt()),
             RevocationOrder::OcspFirst => answered_until.or(listed_until),
