@@ -82,20 +82,20 @@ fn client_certificates(section: &Section<'_>) -> Option<ClientTrustConfig> {
 
 fn revocation(section: &Section<'_>) -> Option<RevocationConfig> {
     let crl_files = section.paths("crl_files");
-    let policy = match section.choice("policy")? {
+    let (policy, crl_files) = match section.choice("policy")? {
         "require" => {
             section.need("crl_files", "policy \"require\" needs CRLs");
-            RevocationPolicy::Require
+            (RevocationPolicy::Require, crl_files?)
         }
         "off" => {
             section.refuse("crl_files", "not used by policy \"off\"");
-            RevocationPolicy::Off
+            (RevocationPolicy::Off, Vec::new())
         }
         _ => return None,
     };
     Some(RevocationConfig {
         policy,
-        crl_files: crl_files?,
+        crl_files,
         crl_directories: Vec::new(),
         scan_interval: Duration::from_secs(10),
         distribution_points: Vec::new(),
