@@ -504,8 +504,8 @@ async fn credentials_and_trust_are_replaced_together() {
     let fresh = site.listener(site.trust(&lenient), Duration::from_secs(20)).1;
     let (outcome, _, _, server) = connect(&acceptor, &fresh).await;
     assert_eq!((outcome.unwrap_err().failure.cause, server.as_str()), (Cause::CertificateRevoked, "CN=renewed"));
-    let (served, ..) = connect(&acceptor, &connector).await;
-    assert!(served.unwrap_err().resumed, "a session of before is judged by the trust of now");
+    let (outcome, ..) = connect(&acceptor, &connector).await;
+    assert!(outcome.unwrap_err().resumed, "a session of before is judged by the trust of now");
 
     acceptor.replace_trust(site.trust(&lenient)).unwrap();
     let (outcome, _, _, server) = connect(&acceptor, &fresh).await;
