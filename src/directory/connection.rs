@@ -138,11 +138,10 @@ impl Connection {
         if !self.is_open() {
             return Err(self.ended());
         }
-        self.gate.allow(search.bytes);
+        self.gate.expect(search.bytes);
         let mut task = JoinSet::new();
         task.spawn(ask(self.ldap.clone(), search.clone()));
         let answered = task.join_next().await;
-        self.gate.allow(0);
         match answered {
             Some(Ok(Ok(found))) => Ok(found),
             Some(Ok(Err(Asked::Trouble(trouble)))) => Err(trouble),

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::certificate::{LoadError, read_bounded};
+use crate::der::tag;
 use crate::directory::ber::{self, Header};
 use crate::directory::trouble::{Trouble, bind_refusal, describe};
 use crate::failure::{Cause, Failure};
@@ -162,8 +163,8 @@ pub(super) async fn exchange(
             None => message.push(stream.read_u8().await.map_err(broken)?),
         }
     };
-    if header.contents > MAX_RESPONSE {
-        return Err(Trouble::nonsense(ber::Malformed::TooLarge.to_string()));
+    if header.tag != tag::SEQUENCE || header.contents > MAX_RESPONSE {
+        return Err(Trouble::nonsense("its first answer is no LDAP message, or a very long one"));
     }
     message.resize(header.total(), 0);
     stream.read_exact(message.get_mut(header.header..).unwrap_or_default()).await.map_err(broken)?;
