@@ -34,7 +34,7 @@ pub(super) enum Malformed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) tag: u8,
-    pub(super) header: usize,
+    pub(super) prefix: usize,
     pub(super) contents: usize,
 }
 
@@ -46,7 +46,7 @@ impl Header {
             return Err(Malformed::Ber);
         }
         if *first < 0x80 {
-            return Ok(Some(Self { tag: *tag, header: 2, contents: usize::from(*first) }));
+            return Ok(Some(Self { tag: *tag, prefix: 2, contents: usize::from(*first) }));
         }
         let count = usize::from(first & 0x7F);
         if !(1..=4).contains(&count) {
@@ -54,12 +54,12 @@ impl Header {
         }
         let Some(octets) = rest.get(..count) else { return Ok(None) };
         let contents = octets.iter().fold(0_usize, |sum, &octet| (sum << 8) | usize::from(octet));
-        Ok(Some(Self { tag: *tag, header: 2 + count, contents }))
+        Ok(Some(Self { tag: *tag, prefix: 2 + count, contents }))
     }
 
     /// Octets of the whole element.
     pub(super) const fn total(&self) -> usize {
-        self.header.saturating_add(self.contents)
+        self.prefix.saturating_add(self.contents)
     }
 }
 
@@ -72,7 +72,7 @@ impl<'a> Elements<'a> {
         let header = Header::read(self.0)?.ok_or(Malformed::Ber)?;
         let (element, rest) = self.0.split_at_checked(header.total()).ok_or(Malformed::Ber)?;
         self.0 = rest;
-        Ok((header.tag, element.get(header.header..).ok_or(Malformed::Ber)?))
+        Ok((header.tag, element.get(header.prefix..).ok_or(Malformed::Ber)?))
     }
 
     fn read(&mut self, expected: u8) -> Result<&'a [u8], Malformed> {
@@ -220,19 +220,19 @@ mod tests {
     use crate::der::write;
     use crate::directory::testkit::{done, element, entry, message_of, reference, result};
 
-    fn part(number: u32, last: bool) -> Result<Part, Malformed> {
-        Ok(Part { number, last })
+    fn passes(message: &[u8], number: u32, last: bool) {
+        assert_eq!(check_answer(message), Ok(Part { number, last }));
     }
 
     #[test]
     fn the_parts_of_an_answer_pass_with_their_number() {
         let shown = entry("CN=a", &[("mail", vec![b"a@b".to_vec(), vec![0xFF]]), ("title", Vec::new())]);
-        assert_eq!(check_answer(&message_of(2, &shown)), part(2, false));
-        assert_eq!(check_answer(&message_of(70_000, &entry("", &[]))), part(70_000, false));
-        assert_eq!(check_answer(&message_of(3, &reference("ldap://a/DC=b"))), part(3, false));
-        assert_eq!(check_answer(&message_of(4, &done(0))), part(4, true));
+        passes(&message_of(2, &shown), 2, false);
+        passes(&message_of(70_000, &entry("", &[])), 70_000, false);
+        passes(&message_of(3, &reference("ldap://a/DC=b")), 3, false);
+        passes(&message_of(4, &done(0)), 4, true);
         let referred = [vec![ENUMERATED, 1, 10, 4, 0, 4, 0], element(context(3), &element(OCTET_STRING, b"ldap://a"))].concat();
-        assert_eq!(check_answer(&message_of(5, &element(DONE, &referred))), part(5, true));
+        passes(&message_of(5, &element(DONE, &referred)), 5, true);
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         };
         let result = [vec![ENUMERATED, 1, 0], long(OCTET_STRING, b""), long(OCTET_STRING, b"")].concat();
         let message = long(SEQUENCE, &[vec![INTEGER, 1, 2], long(DONE, &result)].concat());
-        assert_eq!(check_answer(&message), part(2, true));
+        passes(&message, 2, true);
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
         for bad in [&[0x30, 0x80][..], &[0x30, 0x85, 0, 0, 0, 0, 1], &[0x1F, 0x01], &[0x30, 0xFF]] {
             assert_eq!(Header::read(bad), Err(Malformed::Ber), "{bad:?}");
         }
-        assert_eq!(Header::read(&[0x30, 0x82, 0, 5, 9]), Ok(Some(Header { tag: 0x30, header: 4, contents: 5 })));
+        assert_eq!(Header::read(&[0x30, 0x82, 0, 5, 9]), Ok(Some(Header { tag: 0x30, prefix: 4, contents: 5 })));
     }
 
     #[test]

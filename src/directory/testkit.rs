@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -58,8 +59,12 @@ pub(super) struct FakeServer {
     asked: Arc<Mutex<Vec<Asked>>>,
     script: Arc<Mutex<Script>>,
     connections: Arc<AtomicUsize>,
+    holding: Holding,
     _task: JoinSet<()>,
 }
+
+/// What answers to binds wait for.
+type Holding = Arc<Mutex<Option<Arc<Semaphore>>>>;
 
 impl Authority {
     /// With its certificate in `ca.pem` and the right password in `password`.
@@ -105,24 +110,26 @@ impl Authority {
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Arc::new(script)));
         let (asked, connections) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<AtomicUsize>::default());
         let mut task = JoinSet::new();
-        let serving = (script.clone(), asked.clone(), connections.clone());
+        let holding = Holding::default();
+        let serving = (script.clone(), asked.clone(), connections.clone(), holding.clone());
         task.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (mut tcp, _) = listener.accept().await.unwrap();
                 serving.2.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, script, asked) = (TlsAcceptor::from(Arc::new(tls.clone())), serving.0.clone(), serving.1.clone());
+                let acceptor = TlsAcceptor::from(Arc::new(tls.clone()));
+                let (script, asked, holding) = (serving.0.clone(), serving.1.clone(), serving.3.clone());
                 connections.spawn(async move {
-                    if security == DirectorySecurity::StartTls && !serve(&mut tcp, &script, &asked, true).await {
+                    if security == DirectorySecurity::StartTls && !serve(&mut tcp, &script, &asked, &holding, true).await {
                         return;
                     }
                     if let Ok(mut tls) = acceptor.accept(tcp).await {
-                        serve(&mut tls, &script, &asked, false).await;
+                        serve(&mut tls, &script, &asked, &holding, false).await;
                     }
                 });
             }
         });
-        FakeServer { port, security, asked, script, connections, _task: task }
+        FakeServer { port, security, asked, script, connections, holding, _task: task }
     }
 
     pub(super) fn config(&self, servers: &[&FakeServer]) -> DirectoryConfig {
@@ -183,6 +190,11 @@ impl FakeServer {
         self.connections.load(Ordering::SeqCst)
     }
 
+    /// Binds are answered by one permit each.
+    pub(super) fn hold_binds(&self, permits: Arc<Semaphore>) {
+        *self.holding.lock().unwrap() = Some(permits);
+    }
+
     pub(super) fn now(&self, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
@@ -193,6 +205,7 @@ async fn serve(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     script: &Mutex<Script>,
     log: &Mutex<Vec<Asked>>,
+    holding: &Holding,
     clear: bool,
 ) -> bool {
     let mut buffer = Vec::new();
@@ -201,6 +214,10 @@ async fn serve(
             let message: Vec<u8> = buffer.drain(..header.total()).collect();
             let (number, asked) = read(&message);
             log.lock().unwrap().push(asked.clone());
+            let held = holding.lock().unwrap().clone().filter(|_| matches!(asked, Asked::Bind { .. }));
+            if let Some(held) = held {
+                held.acquire().await.unwrap().forget();
+            }
             let script = script.lock().unwrap().clone();
             match script(&asked) {
                 Reply::Say(operations) => {

@@ -280,7 +280,6 @@ async fn what_breaks_the_form_of_an_answer_is_contained_and_the_next_server_is_a
         message_of(2, &deep),
         deep,
         vec![0x30, 0x80, 0, 0],
-        vec![0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF],
         vec![0x30, 0x00],
         vec![0x30, 0x03, 0x02, 0x01, 0x02],
         vec![0xFF; 64],
@@ -309,15 +308,56 @@ async fn what_breaks_the_form_of_an_answer_is_contained_and_the_next_server_is_a
 }
 
 #[tokio::test]
-async fn an_answer_larger_than_the_question_allows_ends_the_connection() {
-    let huge = entry("CN=x", &[("objectSid", vec![vec![0; 30_000]; 10])]);
+async fn more_hits_than_asked_for_are_no_answer() {
     let many: Vec<_> = (0..5).map(|rid| entry("CN=x,DC=corp,DC=example", &[("objectSid", vec![sid(rid).to_binary()])])).collect();
     let authority = Authority::new();
-    for answer in [vec![huge, done(0)], many] {
-        let server = authority.server(instead(move || Reply::Say(answer.clone()))).await;
-        let failure = find(&authority.directory(&[&server])).await.unwrap_err();
-        assert_eq!(failure.cause, Cause::DirectoryInvalid, "{failure}");
+    let server = authority.server(instead(move || Reply::Say(many.clone()))).await;
+    assert_eq!(find(&authority.directory(&[&server])).await.unwrap_err().cause, Cause::DirectoryInvalid);
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_costs_its_own_question_and_not_the_server() {
+    let huge = entry("CN=x", &[("objectSid", vec![vec![0; 30_000]; 10])]);
+    let authority = Authority::new();
+    let server = authority.server(instead(move || Reply::Say(vec![huge.clone(), done(0)]))).await;
+    let directory = authority.directory(&[&server]);
+    let failure = find(&directory).await.unwrap_err();
+    assert!(failure.cause == Cause::DirectoryInvalid && failure.detail.contains("more bytes"), "{failure}");
+    server.now(sound);
+    finds_alice(&directory).await;
+    assert_eq!((directory.health()[0].failures, server.connections()), (0, 2));
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_after_its_question_was_given_up_is_remembered() {
+    let authority = Authority::new();
+    authority.set_password("wrong");
+    let answer = Arc::new(tokio::sync::Semaphore::new(0));
+    let server = authority.server(sound).await;
+    server.hold_binds(answer.clone());
+    let directory = authority.directory(&[&server]);
+    for _ in 0..3 {
+        directory.find(&alice(), Instant::now() + Duration::from_millis(50)).await.unwrap_err();
     }
+    answer.add_permits(10);
+    let failure = find(&directory).await.unwrap_err();
+    assert_eq!((failure.cause, server.binds()), (Cause::DirectoryRefused, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_to_the_bind_does_not_condemn_the_others() {
+    let authority = Authority::new();
+    let (silent, second) = (authority.server(|_| Reply::Nothing).await, authority.server(sound).await);
+    let config = DirectoryConfig { operation_timeout: Duration::from_millis(400), ..authority.config(&[&silent, &second]) };
+    let directory = load(&config);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let directory = directory.clone();
+        tasks.spawn(async move { find(&directory).await.map(|found| found.len()) });
+    }
+    assert!(tasks.join_all().await.contains(&Ok(1)));
+    assert_eq!(directory.health()[1].failures, 0);
+    finds_alice(&directory).await;
 }
 
 #[tokio::test]
