@@ -218,6 +218,3 @@ fn within_hours(hours: &[u8; 21], now: i64) -> bool {
     let Ok(hour) = usize::try_from(hour) else { return false };
     hours.get(hour / 8).is_some_and(|octet| octet & (1 << (hour % 8)) != 0)
 }
-
-#[cfg(test)]
-mod tests;

@@ -253,6 +253,3 @@ fn unix_now() -> i64 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|passed| passed.as_secs()).unwrap_or_default();
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
-
-#[cfg(test)]
-mod tests;

@@ -60,13 +60,15 @@ pub fn decide(claims: &Claims, tried: &[Tried]) -> Result<Principal, Failure> {
         Outcome::Maps(principal) => Some(principal),
         _ => None,
     });
-    let mut best: Option<&Principal> = None;
-    for principal in mapped {
-        best = Some(match best {
-            None => principal,
-            Some(best) => agreed(best, principal)?,
-        });
+    let mapped: Vec<&Principal> = mapped.collect();
+    // Each with each: two that agree with a third need not agree with each other.
+    for (index, one) in mapped.iter().enumerate() {
+        if let Some(other) = mapped.iter().skip(index + 1).find(|other| !agree(one, other)) {
+            return Err(Failure::new(Cause::AmbiguousMapping, format!("{}; {}", says(one), says(other))));
+        }
     }
+    let rank = |principal: &Principal| (principal.strength(), matches!(principal.expected_sid(), ExpectedSid::Is(_)));
+    let best = mapped.into_iter().reduce(|best, new| if rank(new) > rank(best) { new } else { best });
     best.cloned().ok_or_else(|| nobody(claims, tried))
 }
 
@@ -81,21 +83,20 @@ fn refusal(tried: &[Tried]) -> Option<&Failure> {
     refused().find(|failure| failure.cause.answer() != Answer::Unavailable).or_else(|| refused().next())
 }
 
-/// Two rules that map must mean one account; the better one.
-fn agreed<'a>(best: &'a Principal, new: &'a Principal) -> Result<&'a Principal, Failure> {
-    let same = match (best.expected_sid(), new.expected_sid()) {
+/// Whether two rules mean one account: by SID where both know it, else by name.
+fn agree(one: &Principal, other: &Principal) -> bool {
+    let same = match (one.expected_sid(), other.expected_sid()) {
         (ExpectedSid::Is(one), ExpectedSid::Is(other)) => one == other,
-        _ => best.name() == new.name(),
+        _ => one.name() == other.name(),
     };
-    if !same || best.kind() != new.kind() {
-        let says = |principal: &Principal| match principal.expected_sid() {
-            ExpectedSid::Is(sid) => format!("{} says {principal} with {sid}", principal.rule().name()),
-            ExpectedSid::PinOnFirstUse => format!("{} says {principal} with any SID", principal.rule().name()),
-        };
-        return Err(Failure::new(Cause::AmbiguousMapping, format!("{}; {}", says(best), says(new))));
+    same && one.kind() == other.kind()
+}
+
+fn says(principal: &Principal) -> String {
+    match principal.expected_sid() {
+        ExpectedSid::Is(sid) => format!("{} says {principal} with {sid}", principal.rule().name()),
+        ExpectedSid::PinOnFirstUse => format!("{} says {principal} with any SID", principal.rule().name()),
     }
-    let rank = |principal: &Principal| (principal.strength(), matches!(principal.expected_sid(), ExpectedSid::Is(_)));
-    Ok(if rank(new) > rank(best) { new } else { best })
 }
 
 /// Why no rule maps: the most telling cause, with what each rule lacked.
