@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kcd_bridge::config::schema::{self, Kind, Presence};
 use kcd_bridge::config::{self, Config, Problem};
-use kcd_bridge::identity::RuleConfig;
+use kcd_bridge::identity::{RuleConfig, RuleSettings};
 use kcd_bridge::kerberos::config::KdcSource;
 use kcd_bridge::proxy::Transport;
 use kcd_bridge::tls::RevocationConfig;
@@ -293,7 +293,9 @@ fn the_smallest_file_has_safe_defaults() {
     assert_eq!(backend.response_timeout, Duration::from_hours(1));
     assert_eq!((backend.max_body_bytes, backend.replay_buffer_bytes), (30 << 20, 1 << 20));
     assert!(!backend.channel_binding && !backend.identity_bound && config.audit.file.is_none() && !config.log.json);
-    assert!(matches!(&config.mapping[..], [RuleConfig::UpnWithSid { san_uri_sid_issuers }] if san_uri_sid_issuers.is_empty()));
+    assert!(
+        matches!(&config.mapping[..], [RuleConfig { rule: RuleSettings::UpnWithSid { san_uri_sid_issuers }, .. }] if san_uri_sid_issuers.is_empty())
+    );
 }
 
 #[test]

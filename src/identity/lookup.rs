@@ -188,7 +188,7 @@ impl Missed {
 }
 
 fn by_sid(sid: &Sid) -> Filter {
-    Filter::equals(Attribute::ObjectSid, sid.to_bytes())
+    Filter::equals(Attribute::ObjectSid, sid.to_binary())
 }
 
 fn by_upn(upn: &str) -> Filter {

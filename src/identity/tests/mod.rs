@@ -322,7 +322,7 @@ fn matches(account: &Account, filter: &Filter) -> bool {
         Filter::And(parts) => parts.iter().all(|part| matches(account, part)),
         Filter::Or(parts) => parts.iter().any(|part| matches(account, part)),
         Filter::Equals(attribute, value) => match attribute {
-            Attribute::ObjectSid => account.sid.as_ref().is_some_and(|sid| sid.to_bytes() == *value),
+            Attribute::ObjectSid => account.sid.as_ref().is_some_and(|sid| sid.to_binary() == *value),
             Attribute::UserPrincipalName => account.user_principal_name.as_ref().is_some_and(|own| text(own, value)),
             Attribute::AccountName => text(&account.account_name, value),
             Attribute::AltSecurityIdentities => account.alt_security_identities.iter().any(|own| text(own, value)),

@@ -153,6 +153,8 @@ async fn claims_of_another_certificate_are_refused() {
     let (_, claims) = Leaf::upn("bob@corp.example").sid(ADMINISTRATOR).admitted();
     let mapper = load(vec![strong_rule()], &AccountRules::default(), None);
     assert_eq!(cause(mapper.resolve(&certificate, &claims, soon()).await), Cause::CertificateMalformed);
+    let tried = mapper.evaluate(&certificate, &claims, soon()).await;
+    assert_eq!(cause(decide(&claims, &tried)), Cause::CertificateMalformed);
 }
 
 #[tokio::test]
