@@ -50,6 +50,17 @@ pub enum Outcome {
     NotAsked,
 }
 
+impl Tried {
+    /// Why it does not map.
+    fn lack(&self) -> &str {
+        match (&self.selected, &self.outcome) {
+            (Err(why), _) => why,
+            (_, Outcome::Lacks(failure)) => &failure.detail,
+            _ => "the directory was not asked",
+        }
+    }
+}
+
 /// The one account of all rules, or why there is none. A refusal of any rule refuses; those that map must agree; then the
 /// strongest is reported, and of equals the first.
 pub fn decide(claims: &Claims, tried: &[Tried]) -> Result<Principal, Failure> {
@@ -104,37 +115,29 @@ fn nobody(claims: &Claims, tried: &[Tried]) -> Failure {
     if tried.is_empty() {
         return Failure::new(Cause::NoMapping, "no [[mapping]] is configured");
     }
-    let mut causes = Vec::new();
-    let mut lacking = Vec::new();
-    for tried in tried {
-        let what = match (&tried.selected, &tried.outcome) {
-            (Err(why), _) => why.clone(),
-            (_, Outcome::Lacks(failure)) => {
-                causes.push(failure.cause);
-                failure.detail.clone()
-            }
-            _ => "the directory was not asked".to_owned(),
-        };
-        lacking.push(format!("{}: {what}", tried.rule.name()));
-    }
-    let weak = weak_readings(claims);
-    let cause = [Cause::AccountNotFound, Cause::SuffixNotAllowed].into_iter().find(|cause| causes.contains(cause));
-    let cause = match cause {
-        Some(cause) => cause,
-        None if claims.any_sid().is_none() && !weak.is_empty() => {
-            let names: Vec<_> = weak.iter().map(|(label, value)| format!("{label} {value}")).collect();
-            lacking.push(format!("names in the certificate: {}", names.join(", ")));
-            Cause::WeakMappingOnly
-        }
-        None => Cause::NoMapping,
+    let mut lacking: Vec<_> = tried.iter().map(|tried| format!("{}: {}", tried.rule.name(), tried.lack())).collect();
+    let lacks = |cause| move |tried: &&Tried| matches!(&tried.outcome, Outcome::Lacks(failure) if failure.cause == cause);
+    let by_name = |tried: &Tried| tried.strength == Strength::Weak || tried.rule == RuleKind::StrongNameMatch;
+    let names = if claims.any_sid().is_none() { weak_readings(claims) } else { Vec::new() };
+    let cause = if tried.iter().filter(lacks(Cause::AccountNotFound)).any(by_name) {
+        Cause::AccountNotFound
+    } else if tried.iter().any(|tried| lacks(Cause::SuffixNotAllowed)(&tried)) {
+        Cause::SuffixNotAllowed
+    } else if !names.is_empty() {
+        lacking.push(format!("names in the certificate: {}", names.join(", ")));
+        Cause::WeakMappingOnly
+    } else if tried.iter().any(|tried| lacks(Cause::AccountNotFound)(&tried)) {
+        Cause::AccountNotFound
+    } else {
+        Cause::NoMapping
     };
     Failure::new(cause, lacking.join("; "))
 }
 
 /// Names in the certificate that a weak rule could go by.
-fn weak_readings(claims: &Claims) -> Vec<(&'static str, String)> {
-    let upn = claims.upn().map(|upn| ("UPN", upn.to_string()));
-    let mail = claims.rfc822_names().iter().map(|name| ("e-mail", name.clone()));
-    let dns = claims.dns_names().iter().map(|name| ("DNS name", name.clone()));
+fn weak_readings(claims: &Claims) -> Vec<String> {
+    let upn = claims.upn().map(|upn| format!("UPN {upn}"));
+    let mail = claims.rfc822_names().iter().map(|name| format!("e-mail {name}"));
+    let dns = claims.dns_names().iter().map(|name| format!("DNS name {name}"));
     upn.into_iter().chain(mail).chain(dns).collect()
 }

@@ -33,10 +33,8 @@ async fn esc9_and_esc16_a_certificate_without_a_sid_never_falls_back_to_its_name
     let leaf = Leaf { mail: vec!["administrator@corp.example"], ..Leaf::upn("administrator@corp.example") };
     let rules = vec![strong_rule(), sid_rule(), strings_rule(), RuleSettings::UserCertificate];
     let failure = among(&[victim()], rules, &leaf).await.unwrap_err();
-    // Looked for by its strings, in vain.
-    assert_eq!(failure.cause, Cause::AccountNotFound);
-    let failure = among(&[victim()], vec![strong_rule(), sid_rule()], &leaf).await.unwrap_err();
     assert_eq!(failure.cause, Cause::WeakMappingOnly);
+    assert!(failure.detail.contains("UPN administrator@corp.example, e-mail administrator@corp.example"), "{failure}");
 }
 
 #[tokio::test]
@@ -56,7 +54,7 @@ async fn esc14_weak_strings_on_the_victim_are_nothing_to_the_strong_rule() {
     for string in ["X509:<S>CN=Alice", "X509:<I>CN=ca<S>CN=Alice", "X509:<RFC822>alice@corp.example", "X509:<I>CN=ca"] {
         let leaf = Leaf { mail: vec!["alice@corp.example"], ..Leaf::default() };
         let refused = among(&[with_string(victim(), string)], vec![strings_rule()], &leaf).await;
-        assert_eq!(cause(refused), Cause::AccountNotFound, "{string}");
+        assert_eq!(cause(refused), Cause::WeakMappingOnly, "{string}");
     }
 }
 
@@ -65,7 +63,7 @@ async fn a_name_never_finds_the_computer_of_that_name() {
     let site = Site::new();
     let controller = Account { control: 0x2000, primary_group: 516, ..computer("dc1", "S-1-5-21-1-2-3-1000") };
     let leaf = Leaf::upn("dc1@corp.example");
-    let listed = Listed::of(&[controller.clone()]);
+    let listed = Listed::of(from_ref(&controller));
     let mapper = load(vec![site.weak_rule(RuleKind::Upn)], &AccountRules::default(), Some(listed));
     assert_eq!(cause(resolve(&mapper, &leaf).await), Cause::AccountNotFound);
     let (certificate, claims) = leaf.admitted();
@@ -85,7 +83,7 @@ async fn cve_2022_26923_a_computer_that_calls_itself_a_domain_controller_is_refu
     let leaf = Leaf { dns: vec!["dc1.corp.example"], ..Leaf::default() };
     let liar = Account { dns_host_name: Some("dc1.corp.example".into()), ..computer("evil", OWN) };
     let controller = Account { control: 0x2000, primary_group: 516, ..computer("dc1", "S-1-5-21-1-2-3-1000") };
-    assert_eq!(cause(among(&[liar.clone()], rules(), &leaf).await), Cause::AccountNotFound);
+    assert_eq!(cause(among(from_ref(&liar), rules(), &leaf).await), Cause::AccountNotFound);
     assert_eq!(cause(among(&[liar, controller], rules(), &leaf).await), Cause::AccountKindDenied);
 }
 
@@ -124,7 +122,7 @@ async fn a_joiner_with_a_leavers_name_is_not_the_leaver() {
     let site = Site::new();
     let joiner = Account { created: ISSUED + 86_400, ..user("alice", OTHER) };
     let leaf = Leaf::upn("alice@corp.example");
-    let weak = among(&[joiner.clone()], vec![site.weak_rule(RuleKind::Upn)], &leaf).await;
+    let weak = among(from_ref(&joiner), vec![site.weak_rule(RuleKind::Upn)], &leaf).await;
     assert_eq!(cause(weak), Cause::CertificateOlderThanAccount);
     let strong = among(&[joiner], vec![strong_rule()], &leaf.sid(OWN)).await;
     assert_eq!(cause(strong), Cause::SidConflict);
@@ -154,7 +152,7 @@ async fn what_the_directory_takes_for_equal_is_not() {
         (with_string(attacker(), "X509:<I>CN＝ca<SR>02012b"), RuleKind::AltSecurityIdentities, Leaf::default(), false),
     ] {
         let rules = vec![if rule == RuleKind::AltSecurityIdentities { strings_rule() } else { site.weak_rule(rule) }];
-        let answer = among(&[account.clone()], rules, &leaf).await;
+        let answer = among(from_ref(&account), rules, &leaf).await;
         assert_eq!(
             answer.as_ref().err().map(|failure| failure.cause),
             (!same).then_some(Cause::DirectoryMismatch),

@@ -147,7 +147,7 @@ async fn the_very_certificate_maps_its_account() {
     let principal = among(&[holder.clone(), bob()], vec![RuleSettings::UserCertificate], &leaf).await.unwrap();
     assert_eq!((principal.name(), principal.strength()), (&account_name("alice"), Strength::Strong));
     let renewed = Leaf { serial: vec![9], ..Leaf::default() };
-    assert_eq!(cause(among(&[holder.clone()], vec![RuleSettings::UserCertificate], &renewed).await), Cause::AccountNotFound);
+    assert_eq!(cause(among(from_ref(&holder), vec![RuleSettings::UserCertificate], &renewed).await), Cause::AccountNotFound);
     let shared = [holder, Account { certificates: vec![leaf.der()], ..bob() }];
     assert_eq!(cause(among(&shared, vec![RuleSettings::UserCertificate], &leaf).await), Cause::AmbiguousAccount);
 }
@@ -237,7 +237,7 @@ async fn an_address_maps_by_mail_or_by_string_where_its_domain_is_allowed() {
         (leaf(&[address, address]), Cause::CertificateMalformed),
         (leaf(&[]), Cause::NoMapping),
     ] {
-        assert_eq!(cause(among(&[holder.clone()], rules(), &leaf).await), expected);
+        assert_eq!(cause(among(from_ref(&holder), rules(), &leaf).await), expected);
     }
 }
 
@@ -251,7 +251,7 @@ async fn subjects_map_weakly_within_the_domains_their_issuer_may_speak_for() {
         assert_eq!((principal.rule(), principal.strength()), (kind, Strength::Weak));
         let elsewhere = Account { dn: "CN=alice,DC=other,DC=example".into(), ..account.clone() };
         assert_eq!(cause(among(&[elsewhere], rules(), &Leaf::default()).await), Cause::SuffixNotAllowed);
-        let foreign = among(&[account.clone()], rules(), &Leaf::default().by("other ca")).await;
+        let foreign = among(from_ref(&account), rules(), &Leaf::default().by("other ca")).await;
         assert_eq!(cause(foreign), Cause::NoMapping);
         let another = Leaf { subject: "Alice Smith", ..Leaf::default() };
         assert_eq!(cause(among(&[account], rules(), &another).await), Cause::AccountNotFound);
@@ -311,9 +311,9 @@ async fn a_policy_makes_a_name_strong_for_its_issuer_its_policies_and_its_suffix
     }
     let subjects = || vec![site.name_match("ca", "1.2.3; IssuerSubject")];
     let named = with_string(alice(), "X509:<I>CN=ca<S>CN=Alice");
-    let principal = among(&[named.clone()], subjects(), &under(Leaf::default(), &[0x2A, 3])).await.unwrap();
+    let principal = among(from_ref(&named), subjects(), &under(Leaf::default(), &[0x2A, 3])).await.unwrap();
     assert_eq!((principal.name(), principal.strength()), (&account_name("alice"), Strength::Strong));
-    assert!(among(&[named.clone()], subjects(), &Leaf::default()).await.is_err());
+    assert!(among(from_ref(&named), subjects(), &Leaf::default()).await.is_err());
     assert!(among(&[named], rule(), &under(Leaf::default(), &[0x2A, 3])).await.is_err(), "not in that policy");
     let machine = [computer("ws1", OWN)];
     assert!(among(&machine, rule(), &under(Leaf::upn("ws1@corp.example"), &[0x2A, 3])).await.is_err(), "users only");
@@ -341,8 +341,8 @@ async fn every_rules_account_passes_the_gates() {
     rules.extend(weak.map(|kind| site.weak_rule(kind)));
     for rule in &rules {
         let name = rule.kind().name();
-        assert!(among(&[account.clone()], vec![rule.clone()], &leaf).await.is_ok(), "{name}");
-        assert_eq!(cause(among(&[disabled.clone()], vec![rule.clone()], &leaf).await), Cause::AccountDisabled, "{name}");
+        assert!(among(from_ref(&account), vec![rule.clone()], &leaf).await.is_ok(), "{name}");
+        assert_eq!(cause(among(from_ref(&disabled), vec![rule.clone()], &leaf).await), Cause::AccountDisabled, "{name}");
     }
     // All of them at once mean one account.
     let principal = among(&[account], rules, &leaf).await.unwrap();

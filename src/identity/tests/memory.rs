@@ -68,7 +68,7 @@ async fn a_refusal_counts_for_half_a_minute_at_most() {
     pass(2).await;
     assert!(ask(&mapper, &leaf()).await.is_ok());
 
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let greedy = AccountRules { positive_ttl: hour, negative_ttl: hour, ..AccountRules::default() };
     let mapper = load(vec![strong_rule()], &greedy, Some(Arc::clone(&listed)));
     ask(&mapper, &leaf()).await.unwrap();
@@ -151,7 +151,7 @@ async fn trouble_is_remembered_shortly() {
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_says_nothing_is_waited_for_until_the_deadline() {
     let (listed, mapper) = set_up(&[alice()]);
-    listed.delay(Duration::from_secs(3600));
+    listed.delay(Duration::from_hours(1));
     let begin = tokio::time::Instant::now();
     assert_eq!(cause(ask(&mapper, &leaf()).await), Cause::DirectoryUnreachable);
     assert_eq!(begin.elapsed().as_secs(), 10);
@@ -183,7 +183,7 @@ async fn who_asks_first_may_go_and_the_next_one_asks() {
     tokio::task::yield_now().await;
     let leaf = leaf();
     let second = ask(&mapper, &leaf);
-    let (_, second) = tokio::join!(
+    let ((), second) = tokio::join!(
         async {
             tokio::task::yield_now().await;
             first.abort();

@@ -10,6 +10,7 @@ mod selectors;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -198,7 +199,7 @@ impl Site {
     }
 
     fn name_match(&self, ca: &str, rest: &str) -> RuleSettings {
-        let thumbprint: String = Sha1::digest(Self::ca_der(ca)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let thumbprint = crate::certificate::hex(&Sha1::digest(Self::ca_der(ca)));
         let policy_file = self.file("policy.txt", format!("{thumbprint}; {rest}\n").as_bytes());
         RuleSettings::StrongNameMatch { policy_file, issuers: vec![self.ca(ca)] }
     }

@@ -34,7 +34,7 @@ async fn selects(selector: Selector, leaf: &Leaf) -> Result<(), String> {
     let tried = mapper.evaluate(&certificate, &claims, soon()).await;
     let [tried] = &tried[..] else { panic!("{tried:?}") };
     assert_eq!(tried.selected.is_ok(), matches!(tried.outcome, Outcome::Maps(_)));
-    assert_eq!(decide(&claims, std::slice::from_ref(tried)).is_ok(), tried.selected.is_ok());
+    assert_eq!(decide(&claims, from_ref(tried)).is_ok(), tried.selected.is_ok());
     tried.selected.clone()
 }
 
