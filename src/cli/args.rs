@@ -40,12 +40,41 @@ pub(in crate::cli) enum Command {
     /// Keytab, KDC, ticket-granting ticket, S4U2Self, S4U2Proxy, HTTP: each stage with a verdict, its raw cause and what repairs it.
     #[command(after_help = EXIT_CODES)]
     Doctor(Box<DoctorArgs>),
+    /// Say what would become of client certificates, and why
+    ///
+    /// For every certificate: what it says, whether it would be let in, every mapping rule with what it computed and asked, and the
+    /// decision with its reason and remedy. Several certificates, and directories of them, end with a summary, so that a whole
+    /// population can be rehearsed. Nobody is impersonated: no KDC is asked.
+    #[command(
+        after_help = "Exit codes: 0 every certificate is mapped strongly, 1 some are mapped weakly, undecided or refused, 2 usage, 3 could not run."
+    )]
+    Explain(ExplainArgs),
+    /// List the client certificates in use that end soon, by user and device
+    ///
+    /// Reads audit logs. A certificate counts as renewed when the same user, on the same device where that is known, has been seen
+    /// with one that ends later.
+    #[command(after_help = "Exit codes: 0 none ends without a successor, 1 some do, 2 usage, 3 a log cannot be read.")]
+    Forecast(ForecastArgs),
     /// Write a page of the documentation from the tables in the program
     #[command(hide = true)]
     Docs {
         /// Which page
         page: Page,
     },
+}
+
+/// `kcd-bridge forecast`
+#[derive(Clone, Debug, Args)]
+pub struct ForecastArgs {
+    /// Audit logs, rotated ones too; `-` is standard input
+    #[arg(value_name = "AUDIT-LOG", required = true)]
+    pub audit_logs: Vec<PathBuf>,
+    /// How far to look ahead
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+    /// Write the report as JSON (version 1)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which configuration.
@@ -68,6 +97,26 @@ pub struct CheckArgs {
     /// Write the findings as JSON (version 1)
     #[arg(long)]
     pub json: bool,
+}
+
+/// `kcd-bridge explain`
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// Certificates: PEM or DER files, and directories of them with all that is below; an issuer in the same file is used too
+    #[arg(value_name = "CERTIFICATE", required = true)]
+    pub certificates: Vec<PathBuf>,
+    /// Which configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Ask neither the directory nor anybody about revocation: show what can be known without
+    #[arg(long)]
+    pub offline: bool,
+    /// Write JSON (version 1)
+    #[arg(long)]
+    pub json: bool,
+    /// Write the summary only
+    #[arg(long)]
+    pub summary: bool,
 }
 
 /// `kcd-bridge doctor`

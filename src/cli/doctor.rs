@@ -12,17 +12,17 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::certificate::read_certificate_chain;
+use crate::cli::admission::{Admission, JUDGEMENT_TIMEOUT};
 use crate::cli::{DoctorArgs, Exit, Output, kerberos_process};
 use crate::config::{self, Config};
 use crate::failure::{Cause, Failure};
-use crate::identity::{AccountRules, Mapper, Principal, RequestedName};
+use crate::identity::{Principal, RequestedName};
 use crate::kerberos::Verdict;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::diagnosis::{Diagnosis, diagnose};
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::policy::{Fingerprint, Grant};
 use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
-use crate::tls::Trust;
 use crate::x509::Claims;
 
 /// One stage of the report; the documented shape of `--json`, version 1.
@@ -160,13 +160,12 @@ fn principal(args: &DoctorArgs, config: &Config, runtime: &Runtime, lines: &mut 
 
 async fn by_certificate(file: &Path, config: &Config) -> Result<Principal, Failure> {
     let unsuitable = |error: &dyn std::fmt::Display| Failure::new(Cause::CertificateUnsuitable, error.to_string());
-    let trust = Trust::load(&config.client_certificates).map_err(|error| unsuitable(&error))?;
     let chain = read_certificate_chain(file).map_err(|error| unsuitable(&error))?;
-    let certificate = trust.admit(&chain, UnixTime::now())?;
+    let admission = Admission::load(config).await.map_err(|error| unsuitable(&error))?;
+    let deadline = Instant::now() + JUDGEMENT_TIMEOUT;
+    let certificate = admission.trust.admit(&chain, UnixTime::now(), deadline).await?;
     let claims = Claims::read(&certificate)?;
-    let mapper = Mapper::load(&config.mapping, &AccountRules::default(), None).map_err(|error| unsuitable(&error))?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    mapper.resolve(&certificate, &claims, deadline).await.map(Arc::unwrap_or_clone)
+    admission.mapper.resolve(&certificate, &claims, deadline).await.map(Arc::unwrap_or_clone)
 }
 
 /// The stages after the user is known.

@@ -109,16 +109,6 @@ mod tests {
     }
 
     #[test]
-    fn a_sid_of_a_domain_is_told_from_others() {
-        let sid = Sid::parse("S-1-5-21-1-2-3-513").unwrap();
-        assert!(sid.is_of_domain() && !sid.is_builtin());
-        for other in ["S-1-5-21-1-2-3", "S-1-5-21-1-2-3-4-5", "S-1-18-1-2-3-4", "S-1-5-80-1-2-3-4"] {
-            assert!(!Sid::parse(other).unwrap().is_of_domain(), "{other}");
-        }
-        assert!(Sid::parse("S-1-5-32-544").unwrap().is_builtin() && !Sid::parse("S-1-5-32-1-544").unwrap().is_builtin());
-    }
-
-    #[test]
     fn the_binary_form_is_that_of_directories() {
         let bytes =
             b"\x01\x05\x00\x00\x00\x00\x00\x05\x15\x00\x00\x00\x4e\x72\x86\x11\x2a\xe6\x5b\xc9\x6d\x9f\xb7\x47\xe9\x03\x00\x00";
@@ -160,6 +150,25 @@ mod tests {
                 proptest::prop_assert_eq!(sid.to_binary(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn a_sid_has_the_binary_form_that_the_directory_keeps() {
+        let sid = Sid::parse("S-1-5-21-1-2-3-513").unwrap();
+        let mut expected = vec![1, 5, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0];
+        expected.extend([1, 2, 0, 0]);
+        assert_eq!(sid.to_binary(), expected);
+    }
+
+    #[test]
+    fn the_sid_of_an_account_begins_with_its_domains() {
+        let sid = Sid::parse("S-1-5-21-1-2-3-513").unwrap();
+        assert_eq!(sid.domain(), Some(Sid::parse("S-1-5-21-1-2-3").unwrap()));
+        assert!(sid.is_of_domain() && !sid.is_builtin());
+        for other in ["S-1-5-21-1-2-3", "S-1-5-21-1-2-3-4-5", "S-1-18-1-2-3-4", "S-1-5-80-1-2-3-4"] {
+            assert!(!Sid::parse(other).unwrap().is_of_domain(), "{other}");
+        }
+        assert!(Sid::parse("S-1-5-32-544").unwrap().is_builtin() && !Sid::parse("S-1-5-32-1-544").unwrap().is_builtin());
     }
 
     #[test]

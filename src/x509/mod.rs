@@ -10,6 +10,8 @@ mod alternative_names;
 mod distinguished_name;
 pub mod name_match;
 mod sid_extension;
+#[cfg(test)]
+mod testkit;
 mod upn;
 
 use sha1::{Digest, Sha1};

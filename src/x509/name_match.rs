@@ -103,10 +103,8 @@ impl NameMatch {
 
     fn add_name(&mut self, name: &str) -> Result<(), String> {
         if name.eq_ignore_ascii_case("IssuerSubject") {
-            return match std::mem::replace(&mut self.issuer_subject, true) {
-                true => Err("IssuerSubject stands twice".to_owned()),
-                false => Ok(()),
-            };
+            let twice = std::mem::replace(&mut self.issuer_subject, true);
+            return if twice { Err("IssuerSubject stands twice".to_owned()) } else { Ok(()) };
         }
         let suffix = name.split_once('=').filter(|(key, _)| key.trim_end().eq_ignore_ascii_case("UpnSuffix"));
         let Some((_, suffix)) = suffix else { return Err(format!("{name:?} is neither UpnSuffix=… nor IssuerSubject")) };
@@ -146,4 +144,83 @@ fn is_dotted(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ONE: &str = "34be02dcee9ecdf8bc5c16595a73f1b201875fea";
+    const OTHER: &str = "34BE02DCEE9ECDF8BC5C16595A73F1B201875FEB";
+
+    fn problem(text: &str) -> NameMatchError {
+        NameMatchPolicy::parse(text).unwrap_err()
+    }
+
+    #[test]
+    fn a_policy_is_read_line_by_line() {
+        let text = format!(
+            "# agencies\r\n{ONE}; 2.16.840.1.101.3.2.1.3.13, 1.2.3 ; UpnSuffix=Corp.Example, IssuerSubject,UpnSuffix=other.example\r\n\n{OTHER};1.2.3;issuersubject"
+        );
+        let policy = NameMatchPolicy::parse(&text).unwrap();
+        let [first, second] = policy.tuples() else { panic!() };
+        assert_eq!((first.line, first.issuer_subject), (2, true));
+        assert_eq!(first.policies, ["2.16.840.1.101.3.2.1.3.13", "1.2.3"]);
+        assert_eq!(first.upn_suffixes, ["corp.example", "other.example"]);
+        assert_eq!((second.line, second.issuer_subject, second.upn_suffixes.len()), (4, true, 0));
+        assert_eq!(policy.of_issuer(&second.issuer), Some(second));
+        assert_eq!(policy.of_issuer(&[0; 20]), None);
+        assert_eq!(first.issuer[..2], [0x34, 0xBE]);
+    }
+
+    #[test]
+    fn a_certificate_is_covered_by_one_of_the_policies() {
+        let policy = NameMatchPolicy::parse(&format!("{ONE}; 1.2.3, 1.2.4; IssuerSubject")).unwrap();
+        let tuple = &policy.tuples()[0];
+        assert!(tuple.covers(&["1.2.9".into(), "1.2.4".into()]));
+        assert!(!tuple.covers(&["1.2".into(), "1.2.33".into()]));
+        assert!(!tuple.covers(&[]));
+    }
+
+    #[test]
+    fn an_issuer_that_stands_twice_refuses_the_policy_with_both_lines() {
+        let error = problem(&format!("{ONE}; 1.2.3; IssuerSubject\n\n{}; 1.2.4; UpnSuffix=a", ONE.to_uppercase()));
+        assert_eq!(error.line, 3);
+        assert!(error.problem.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_is_not_a_tuple_refuses_the_policy() {
+        for (bad, what) in [
+            (format!("{ONE}; 1.2.3"), "three sections"),
+            (format!("{ONE}; 1.2.3; IssuerSubject;"), "three sections"),
+            (format!("{}; 1.2.3; IssuerSubject", &ONE[2..]), "not the SHA-1"),
+            (format!("{ONE}0; 1.2.3; IssuerSubject"), "not the SHA-1"),
+            (format!("\u{200e}{ONE}; 1.2.3; IssuerSubject"), "not the SHA-1"),
+            (format!("{}; 1.2.3; IssuerSubject", ONE.replace('3', "g")), "not the SHA-1"),
+            (format!("{ONE}; ; IssuerSubject"), "not an object identifier"),
+            (format!("{ONE}; 1.2.; IssuerSubject"), "not an object identifier"),
+            (format!("{ONE}; 1.02; IssuerSubject"), "not an object identifier"),
+            (format!("{ONE}; 12; IssuerSubject"), "not an object identifier"),
+            (format!("{ONE}; 1.2,1.2; IssuerSubject"), "twice"),
+            (format!("{ONE}; 1.2; "), "neither"),
+            (format!("{ONE}; 1.2; Subject"), "neither"),
+            (format!("{ONE}; 1.2; IssuerSubject,"), "neither"),
+            (format!("{ONE}; 1.2; IssuerSubject, issuersubject"), "twice"),
+            (format!("{ONE}; 1.2; UpnSuffix="), "not a UPN suffix"),
+            (format!("{ONE}; 1.2; UpnSuffix=@corp.example"), "not a UPN suffix"),
+            (format!("{ONE}; 1.2; UpnSuffix=corp.example."), "not a UPN suffix"),
+            (format!("{ONE}; 1.2; UpnSuffix=a, upnsuffix=A"), "twice"),
+        ] {
+            let error = problem(&format!("\n{bad}"));
+            assert_eq!(error.line, 2, "{bad}");
+            assert!(error.problem.contains(what), "{bad}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_policy_reader_is_total(text in any::<String>(), tail in "[0-9a-f;,. =\\nUpnSuffix]{0,80}") {
+            let _ = (NameMatchPolicy::parse(&text), NameMatchPolicy::parse(&format!("{ONE};{tail}")));
+        }
+    }
+}

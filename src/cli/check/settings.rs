@@ -4,7 +4,7 @@ use super::finding::Findings;
 use crate::config::Config;
 use crate::identity::{ExpectedSid, RuleSettings};
 use crate::proxy::{BackendConfig, Mutual, Profile, Transport};
-use crate::tls::RevocationConfig;
+use crate::revocation::RevocationPolicy;
 
 /// Domain Admins, Domain Controllers, Schema Admins, Enterprise Admins, Read-only Domain Controllers (MS-DTYP 2.4.2.4).
 const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
@@ -12,7 +12,7 @@ const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
 const ADMINISTRATOR: u32 = 500;
 
 pub(super) fn examine(config: &Config, findings: &mut Findings) {
-    if config.client_certificates.revocation == RevocationConfig::Off {
+    if config.client_certificates.revocation.policy == RevocationPolicy::Off {
         findings.note(
             "client_certificates.revocation.policy",
             "weak: revoked certificates are let in",
