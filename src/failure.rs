@@ -125,8 +125,8 @@ causes! {
     UnknownIssuer { "unknown-issuer", Tls, Closed, "the certificate does not chain to a configured trust anchor", "add the issuing CA to client_certificates.trust_anchors (or intermediates) if its devices are meant to be let in" }
     CertificateExpired { "certificate-expired", Tls, Closed, "the certificate is outside its validity period", "renew the device's certificate; check both clocks" }
     CertificateRevoked { "certificate-revoked", Tls, Closed, "the certificate is on its issuer's revocation list", "none here: enrol the device anew if that was a mistake" }
-    RevocationUnknown { "revocation-unknown", Tls, Closed, "nothing says whether the certificate is revoked: no CRL covers it, no OCSP responder vouches for it", "put a current CRL of its issuer into client_certificates.revocation.crl_files, or let one be fetched: distribution_points, ocsp" }
-    CrlExpired { "crl-expired", Tls, Closed, "the issuer's CRL is past its nextUpdate", "publish and install a new CRL; revocation fails closed" }
+    RevocationUnknown { "revocation-unknown", Tls, Unavailable, "nothing says whether the certificate is revoked: no CRL covers it, no OCSP responder vouches for it", "put a current CRL of its issuer into client_certificates.revocation.crl_files, or let one be fetched: distribution_points, ocsp" }
+    CrlExpired { "crl-expired", Tls, Unavailable, "the issuer's CRL is past its nextUpdate", "publish and install a new CRL; revocation fails closed" }
     CertificateUnsuitable { "certificate-unsuitable", Tls, Closed, "the certificate is not fit for client authentication", "see the detail: key usage, extended key usage, signature algorithm or a malformed extension" }
     IssuerNotAllowed { "issuer-not-allowed", Tls, Closed, "the certificate's issuing CA is not one of those that may issue for devices", "add the CA to client_certificates.issuing_cas if it may" }
     NotInNtAuth { "not-in-ntauth", Tls, Closed, "the certificate's issuing CA is not in the forest's NTAuth store", "publish it if it may speak for accounts: certutil -dspublish -f ca.cer NTAuthCA" }

@@ -6,6 +6,7 @@
 //! cli          arguments, exit codes, the only place that prints; wires the rooms together
 //! config       one TOML file -> every room's own Config
 //! proxy        one request as a list of steps; upstream connections owned by one principal
+//! roster       client certificates in use, and which end soon
 //! audit        one event per request and per refused handshake
 //! kerberos     S4U2Self, S4U2Proxy, ticket cache, AP-REQ minting, AP-REP verification, KDC relay
 //! policy       Principal + route -> Grant
@@ -36,6 +37,7 @@ pub mod naming;
 pub mod policy;
 pub mod proxy;
 pub mod revocation;
+pub mod roster;
 pub mod secret;
 pub mod shutdown;
 pub mod tls;

@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["identity"],
     &["policy"],
     &["kerberos"],
-    &["audit"],
+    &["audit", "roster"],
     &["proxy"],
     &["config"],
     &["cli"],

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::certificate::CertificateFacts;
 use crate::der::format_kerberos_time;
 use crate::failure::Failure;
 use crate::kerberos::TicketFacts;
@@ -128,6 +129,9 @@ pub struct Certificate {
     pub issuer: String,
     /// Serial number, hex.
     pub serial: String,
+    /// End of validity: RFC 3339, UTC.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub not_after: String,
 }
 
 /// The service ticket, without its secrets.
@@ -154,6 +158,14 @@ pub struct StageTime {
     pub name: &'static str,
     /// Milliseconds.
     pub ms: f64,
+}
+
+impl Certificate {
+    /// Names a certificate by what it says of itself.
+    pub fn of(facts: &CertificateFacts) -> Self {
+        let not_after = if facts.not_after == 0 { String::new() } else { rfc3339(facts.not_after, None) };
+        Self { sha256: facts.fingerprint.to_string(), issuer: facts.issuer.clone(), serial: facts.serial.clone(), not_after }
+    }
 }
 
 impl StageTime {

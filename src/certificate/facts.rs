@@ -63,6 +63,8 @@ pub struct CertificateFacts {
     pub subject: String,
     /// Serial number in hexadecimal, as encoded.
     pub serial: String,
+    /// End of validity, seconds since 1970; 0 where the certificate could not be read.
+    pub not_after: i64,
 }
 
 impl CertificateFacts {
@@ -73,6 +75,7 @@ impl CertificateFacts {
             fingerprint: Fingerprint::of(leaf),
             issuer: read.as_ref().map(|certificate| name::text(certificate.issuer)).unwrap_or_default(),
             subject: read.as_ref().map(|certificate| name::text(certificate.subject)).unwrap_or_default(),
+            not_after: read.as_ref().map_or(0, |certificate| certificate.not_after),
             serial: read.map(|certificate| hex(certificate.serial.get(..64).unwrap_or(certificate.serial))).unwrap_or_default(),
         }
     }

@@ -40,12 +40,32 @@ pub(in crate::cli) enum Command {
     /// Keytab, KDC, ticket-granting ticket, S4U2Self, S4U2Proxy, HTTP: each stage with a verdict, its raw cause and what repairs it.
     #[command(after_help = EXIT_CODES)]
     Doctor(Box<DoctorArgs>),
+    /// List the client certificates in use that end soon, by user and device
+    ///
+    /// Reads audit logs. A certificate counts as renewed when the same user, on the same device where that is known, has been seen
+    /// with one that ends later.
+    #[command(after_help = "Exit codes: 0 none ends without a successor, 1 some do, 2 usage, 3 a log cannot be read.")]
+    Forecast(ForecastArgs),
     /// Write a page of the documentation from the tables in the program
     #[command(hide = true)]
     Docs {
         /// Which page
         page: Page,
     },
+}
+
+/// `kcd-bridge forecast`
+#[derive(Clone, Debug, Args)]
+pub struct ForecastArgs {
+    /// Audit logs, rotated ones too; `-` is standard input
+    #[arg(value_name = "AUDIT-LOG", required = true)]
+    pub audit_logs: Vec<PathBuf>,
+    /// How far to look ahead
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+    /// Write the report as JSON (version 1)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which configuration.

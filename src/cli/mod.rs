@@ -6,7 +6,9 @@ mod args;
 mod check;
 mod docs;
 mod doctor;
+mod forecast;
 mod kerberos_process;
+mod metrics;
 mod output;
 mod serve;
 mod telemetry;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{CheckArgs, ConfigArg, DoctorArgs};
+pub use args::{CheckArgs, ConfigArg, DoctorArgs, ForecastArgs};
 pub use output::Output;
 
 use args::{Arguments, Command};
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Serve(config) => serve::run(&config.config, &mut output),
         Command::Check(args) => check::run(args, &mut output),
         Command::Doctor(args) => doctor::run(args, &mut output),
+        Command::Forecast(args) => forecast::run(args, &mut output),
         Command::Docs { page } => docs::run(*page, &mut output),
     };
     let exit = if output.finish() { exit } else { Exit::CouldNotRun };

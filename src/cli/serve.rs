@@ -20,10 +20,10 @@ use crate::audit::{AuditLog, AuditWriter};
 use crate::cli::{Exit, Output, check, kerberos_process, telemetry};
 use crate::config::{self, Config};
 use crate::failure::Failure;
-use crate::identity::Mapper;
+use crate::identity::{Mapper, Principal};
 use crate::kerberos::delegator::Delegator;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
-use crate::proxy::{self, Caller, HeadLimits, Proxy, Refusal, ServerLimits, Standing};
+use crate::proxy::{self, Caller, HeadLimits, Judgement, Proxy, Refusal, ServerLimits, Standing};
 use crate::shutdown::ShutdownTrigger;
 use crate::tls::{self, ClientCertificate, HandshakeRefused, Trust};
 use crate::x509::Claims;
@@ -73,7 +73,7 @@ async fn serve(config: Config, relay: BoundRelay) -> Result<(), String> {
     for (key, message, remedy) in check::notable_settings(&config) {
         warn!(key, remedy, "{message}");
     }
-    let Config { listener, client_certificates, kerberos, mapping, backends, routes, audit, log: _ } = config;
+    let Config { listener, client_certificates, kerberos, mapping, backends, routes, audit, log: _, .. } = config;
 
     let trust = Trust::load(&client_certificates).map_err(|error| error.to_string())?;
     let acceptor = tls::Acceptor::new(&listener, trust).map_err(|error| error.to_string())?;
@@ -223,8 +223,8 @@ impl proxy::Acceptor for Devices {
         let (stream, certificate) = self.acceptor.accept(tcp).await.map_err(refusal)?;
         let mapping = Claims::read(&certificate).and_then(|claims| self.mapper.resolve(&certificate, &claims)).map(Arc::new);
         let facts = certificate.facts().clone();
-        let standing = Arc::new(Admitted { acceptor: Arc::clone(&self.acceptor), certificate });
-        Ok((stream, Caller { certificate: facts, standing, mapping }))
+        let standing = Arc::new(Admitted { acceptor: Arc::clone(&self.acceptor), certificate, mapping });
+        Ok((stream, Caller { certificate: facts, standing }))
     }
 }
 
@@ -232,11 +232,17 @@ impl proxy::Acceptor for Devices {
 struct Admitted {
     acceptor: Arc<tls::Acceptor>,
     certificate: ClientCertificate,
+    mapping: Result<Arc<Principal>, Failure>,
 }
 
 impl Standing for Admitted {
-    fn still_admitted(&self) -> Result<(), Failure> {
-        self.acceptor.trust().still_admits(&self.certificate, UnixTime::now())
+    fn account(&self) -> Judgement<'_> {
+        let admitted = self.acceptor.trust().still_admits(&self.certificate, UnixTime::now());
+        Judgement::Known(admitted.and_then(|()| self.mapping.clone()))
+    }
+
+    fn recheck_interval(&self) -> Duration {
+        Duration::from_mins(1)
     }
 }
 

@@ -19,11 +19,13 @@ pub use reference::markdown;
 pub use value::kdc_address;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
 use crate::audit::AuditConfig;
+use crate::directory::DirectoryConfig;
 use crate::files::read_regular;
 use crate::identity::RuleConfig;
 use crate::kerberos::config::{KdcAddress, KerberosConfig};
@@ -41,7 +43,11 @@ pub struct Config {
     pub client_certificates: ClientTrustConfig,
     /// `[kerberos]`
     pub kerberos: KerberosConfig,
-    /// `[[mapping]]`, in order; every rule at most once
+    /// `[directory]`; none: no LDAP
+    pub directory: Option<DirectoryConfig>,
+    /// `[metrics]`; none: none are written
+    pub metrics: Option<MetricsConfig>,
+    /// `[[mapping]]`, in order
     pub mapping: Vec<RuleConfig>,
     /// `[[backend]]`
     pub backends: Vec<BackendConfig>,
@@ -51,6 +57,15 @@ pub struct Config {
     pub audit: AuditConfig,
     /// `[log]`
     pub log: LogConfig,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// `file`
+    pub file: PathBuf,
+    /// `interval` (default 15 s)
+    pub interval: Duration,
 }
 
 /// `[log]`

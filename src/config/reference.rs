@@ -114,7 +114,7 @@ fn left_out(key: &Key) -> String {
 /// A default as it would be written in the file.
 fn default_literal(key: &Key, value: &str) -> String {
     match key.kind {
-        Kind::Bool | Kind::Count(..) | Kind::Paths => value.to_owned(),
+        Kind::Bool | Kind::Count(..) | Kind::Paths | Kind::Texts(_) => value.to_owned(),
         Kind::Rids => format!("[{value}]"),
         _ => format!("\"{value}\""),
     }

@@ -277,6 +277,68 @@ pub(super) fn route_path(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
+/// `1.3.6.1.4.1.311.20.2.2`
+pub(super) fn object_identifier(text: &str) -> Parsed<String> {
+    if is_object_identifier(text) {
+        return Ok(text.to_owned());
+    }
+    let remedy = "write numbers with dots: \"1.3.6.1.5.5.7.3.2\"";
+    Err(Complaint::new(format!("{} is not an object identifier", quote(text)), remedy))
+}
+
+fn is_object_identifier(text: &str) -> bool {
+    let number = |arc: &str| {
+        (1..=20).contains(&arc.len()) && arc.bytes().all(|byte| byte.is_ascii_digit()) && (arc == "0" || !arc.starts_with('0'))
+    };
+    let first = text.split('.').next().is_some_and(|arc| matches!(arc, "0" | "1" | "2"));
+    first && text.len() <= 256 && text.split('.').count() >= 2 && text.split('.').all(number)
+}
+
+/// A certificate template: its OID, or the name of a version 1 template.
+pub(super) fn template(text: &str) -> Parsed<String> {
+    let named = !text.is_empty() && text.len() <= 256 && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
+    let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if if numeric { is_object_identifier(text) } else { named } {
+        return Ok(text.to_owned());
+    }
+    let remedy = "write its OID or, for a version 1 template, its name without spaces: certutil -catemplates lists them";
+    Err(Complaint::new(format!("{} is not a certificate template", quote(text)), remedy))
+}
+
+/// Where CRLs may be fetched: `http://host/path/`, `https://host/path/`, `ldap:///`.
+pub(super) fn crl_url(text: &str) -> Parsed<String> {
+    if text == "ldap:///" {
+        return Ok(text.to_owned());
+    }
+    if text.starts_with("ldap:") {
+        let remedy =
+            "write \"ldap:///\": such URLs are answered by the servers of [directory], whatever host they name is not asked";
+        return Err(Complaint::new(format!("{} names more than the scheme", quote(text)), remedy));
+    }
+    web_url(text, &["http", "https"])
+}
+
+/// An OCSP responder: `http://host/path`.
+pub(super) fn http_url(text: &str) -> Parsed<String> {
+    web_url(text, &["http"])
+}
+
+fn web_url(text: &str, schemes: &[&str]) -> Parsed<String> {
+    let remedy = format!("write scheme, host and path: \"{}://pki.corp.example/crl/\"", schemes.first().unwrap_or(&"http"));
+    let complaint = || Complaint::new(format!("{} is not such a URL", quote(text)), remedy.clone());
+    // First of all, so that a password is never quoted.
+    if text.contains('@') {
+        return Err(Complaint::new("a user or password has no place in a URL", "remove the @ and what stands before it"));
+    }
+    let uri: Uri = text.parse().map_err(|_| complaint())?;
+    let scheme = uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
+    let host = uri.authority().is_some_and(|authority| host_and_port(authority.as_str()).is_some());
+    let plain = uri.query().is_none()
+        && !text.contains(['#', '%', '\\'])
+        && !uri.path().split('/').any(|part| matches!(part, "." | ".."));
+    if scheme && host && plain { Ok(text.to_owned()) } else { Err(complaint()) }
+}
+
 /// SHA-256 in hexadecimal, with or without colons.
 pub(super) fn sha256(text: &str) -> Parsed<[u8; 32]> {
     let complaint = || {
@@ -302,7 +364,7 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`; the host is returned without brackets.
-fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
         host.parse::<Ipv6Addr>().ok()?;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tracing::info;
 
 use crate::failure::{Cause, Failure};
+use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquired, Shared};
 use crate::kerberos::acquire::worker::Workers;
 use crate::kerberos::config::KerberosConfig;
@@ -103,6 +104,10 @@ impl TokenSource for Delegator {
 
     fn forget(&self, grant: &Grant, ticket: TicketId) -> bool {
         self.tickets.forget(&TicketKey::of(grant), ticket)
+    }
+
+    fn evict(&self, principal: &Principal) -> usize {
+        self.tickets.evict(principal)
     }
 }
 

@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use crate::failure::Failure;
+use crate::identity::Principal;
 use crate::naming::sid::Sid;
 use crate::policy::Grant;
 
@@ -53,6 +54,10 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Forgets the service ticket that a refused token came from, so that the next token comes from a new one. Returns false when that
     /// is refused because tickets of this user, or for this SPN, are being reacquired too often.
     fn forget(&self, grant: &Grant, ticket: TicketId) -> bool;
+
+    /// Drops every ticket of this account, whatever mapped it and whatever back end they are for, and keeps none that is under way.
+    /// Returns how many there were.
+    fn evict(&self, principal: &Principal) -> usize;
 }
 
 /// One token, how to check the answer to it, and what is known about its ticket.

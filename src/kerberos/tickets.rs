@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::failure::{Answer, Cause, Failure};
-use crate::identity::{Principal, RequestedName};
+use crate::identity::{ExpectedSid, Principal, RequestedName};
 use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
 use crate::naming::name::Spn;
@@ -207,6 +207,19 @@ impl Tickets {
         true
     }
 
+    /// Drops every ticket of this account; one under way is not kept when it lands. Returns how many there were.
+    pub(super) fn evict(&self, principal: &Principal) -> usize {
+        let named = self.end_all_of(principal.name());
+        let ExpectedSid::Is(sid) = principal.expected_sid() else { return named };
+        let others: Vec<_> =
+            self.entries.iter().filter(|(_, ticket)| ticket.facts.sid.as_ref() == Some(sid)).map(|(key, _)| key).collect();
+        for key in &others {
+            self.ended.insert(key.principal.name().clone(), Instant::now());
+            self.entries.invalidate(&**key);
+        }
+        named + others.len()
+    }
+
     /// Bytes of the tickets in the cache, without anything beside them.
     pub(super) fn ticket_bytes(&self) -> usize {
         self.entries.iter().map(|(_, ticket)| ticket.ticket_bytes).sum()
@@ -259,12 +272,13 @@ impl Tickets {
 
     /// The account is refused, not this certificate or this back end: its other tickets end too, and one that is under way for it is
     /// not kept when it lands.
-    fn end_all_of(&self, name: &RequestedName) {
+    fn end_all_of(&self, name: &RequestedName) -> usize {
         self.ended.insert(name.clone(), Instant::now());
         let others: Vec<_> = self.entries.iter().map(|(key, _)| key).filter(|key| key.names(name)).collect();
-        for key in others {
-            self.entries.invalidate(&*key);
+        for key in &others {
+            self.entries.invalidate(&**key);
         }
+        others.len()
     }
 
     /// A ticket that is past its hard age when it comes is none.

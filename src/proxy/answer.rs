@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
-use crate::failure::{Answer, Cause, Failure};
+use crate::failure::{Answer, Cause, Failure, Stage};
 use crate::proxy::exchange::Accepted;
 use crate::proxy::hygiene::clean_response;
 use crate::proxy::record::Record;
@@ -72,7 +72,9 @@ pub(super) fn refuse(failure: Failure, mut record: Record) -> Response<AnswerBod
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, retry_after(failure.cause));
     }
-    if matches!(failure.cause.answer(), Answer::Malformed | Answer::Closed) || failure.cause == Cause::ShuttingDown {
+    // A certificate that is no longer let in may have been renewed: the next connection shows it.
+    let over = failure.cause.stage() == Stage::Tls || failure.cause == Cause::ShuttingDown;
+    if over || matches!(failure.cause.answer(), Answer::Malformed | Answer::Closed) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     stamp(&mut response, &record);

@@ -1,39 +1,104 @@
-//! Who is at the other end of a device's connection: what the rooms below found out, once per connection.
+//! Who is at the other end of a device's connection: asked before every request and on a timer, since connections live longer than
+//! certificates, CRLs and accounts.
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::certificate::CertificateFacts;
-use crate::failure::Failure;
+use crate::failure::{Answer, Failure};
 use crate::identity::Principal;
 
-/// The device's side of one connection, after its certificate was verified and mapped.
+/// The device's side of one connection, after its certificate was verified.
 #[derive(Clone)]
 pub struct Caller {
     /// For the audit event, and for the grant.
     pub certificate: CertificateFacts,
-    /// Whether the certificate would still be let in: connections live longer than certificates and CRLs.
+    /// Whether the certificate still counts, and for whom.
     pub standing: Arc<dyn Standing>,
-    /// The account the certificate stands for, or why there is none. A refusal is answered to every request of the connection.
-    pub mapping: Result<Arc<Principal>, Failure>,
 }
 
-/// Asked before every request of a connection.
+/// Judges one connection's certificate again and again.
 pub trait Standing: Send + Sync {
-    /// Refuses when the certificate has expired, was revoked, or is no longer trusted. Cheap: it is asked often.
-    fn still_admitted(&self) -> Result<(), Failure>;
+    /// The account the certificate stands for now. Refuses when it has expired, was revoked, is no longer trusted, or maps to no
+    /// account that may be impersonated.
+    fn account(&self) -> Judgement<'_>;
+
+    /// Notes that a request named this ActiveSync device: for forecasts, believed by nobody.
+    fn note_device(&self, _device: &str) {}
+
+    /// How often a connection is judged on which no request begins.
+    fn recheck_interval(&self) -> Duration;
 }
 
-impl Caller {
-    /// The account, if the certificate still counts.
-    pub(super) fn admit(&self) -> Result<&Arc<Principal>, Failure> {
-        self.standing.still_admitted()?;
-        self.mapping.as_ref().map_err(Clone::clone)
+/// What [`Standing`] says.
+pub enum Judgement<'a> {
+    /// Known without asking anybody: the case of nearly every request.
+    Known(Result<Arc<Principal>, Failure>),
+    /// Somebody has to be asked; bounded in time.
+    Asking(Pin<Box<dyn Future<Output = Result<Arc<Principal>, Failure>> + Send + 'a>>),
+}
+
+impl Judgement<'_> {
+    /// The answer, however long it takes.
+    pub async fn settled(self) -> Result<Arc<Principal>, Failure> {
+        match self {
+            Self::Known(account) => account,
+            Self::Asking(answer) => answer.await,
+        }
+    }
+}
+
+/// A connection's account as judged last, and the end of it.
+#[derive(Debug)]
+pub(super) struct Account {
+    last: Mutex<Option<Arc<Principal>>>,
+    ended: watch::Sender<Option<Failure>>,
+}
+
+impl Account {
+    pub(super) fn new() -> Self {
+        Self { last: Mutex::default(), ended: watch::Sender::new(None) }
+    }
+
+    /// Notes a judgement. Returns whom it ended: the principal this connection spoke for until now, and no longer does.
+    pub(super) fn note(&self, judged: &Result<Arc<Principal>, Failure>) -> Option<Arc<Principal>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match judged {
+            Ok(principal) => last.replace(Arc::clone(principal)).filter(|before| before != principal),
+            // Our own trouble says nothing about the certificate or the account.
+            Err(failure) if failure.cause.answer() == Answer::Unavailable => None,
+            Err(_) => last.take(),
+        }
+    }
+
+    /// Ends what is in flight on the connection.
+    pub(super) fn end(&self, failure: Failure) {
+        self.ended.send_replace(Some(failure));
+    }
+
+    /// Why the connection was ended, if it was.
+    pub(super) fn why_ended(&self) -> Option<Failure> {
+        self.ended.borrow().clone()
+    }
+
+    /// Ready when the connection is ended.
+    pub(super) async fn ended(&self) -> Failure {
+        let mut ended = self.ended.subscribe();
+        match ended.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+            Ok(Some(failure)) => failure,
+            // The sender lives in `self`: it cannot have gone.
+            _ => std::future::pending().await,
+        }
     }
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("certificate", &self.certificate).field("mapping", &self.mapping).finish_non_exhaustive()
+        f.debug_struct("Caller").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! guard      the bytes are one well-formed request               framing.rs guard.rs
+//! judge      the certificate still counts, and for whom          caller.rs
 //! route      which back end                                      route.rs
-//! admit      the certificate still counts, and for whom          caller.rs
 //! grant      this principal may use this back end                policy
 //! exchange   token, connection, request, verdict                 exchange.rs upstream/ upload.rs hygiene.rs
 //! answer     the back end's answer, or one of three texts        answer.rs
@@ -38,11 +38,14 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::audit::AuditLog;
+use crate::certificate::Fingerprint;
 use crate::failure::{Cause, Failure};
+use crate::identity::Principal;
 use crate::kerberos::TokenSource;
 use crate::policy::Grant;
 use crate::shutdown::Shutdown;
 use answer::AnswerBody;
+use caller::Account;
 use exchange::{Accepted, Exchange};
 use guard::{HeadLimits as Limits, Shared};
 use record::Record;
@@ -51,7 +54,7 @@ use upload::Upload;
 use upstream::Backend;
 
 pub use answer::CORRELATION_HEADER;
-pub use caller::{Caller, Standing};
+pub use caller::{Caller, Judgement, Standing};
 pub use config::{Authority, BackendConfig, Mutual, Profile, RouteConfig, Transport};
 pub use guard::HeadLimits;
 pub use probe::{ProbeReport, probe};
@@ -75,6 +78,7 @@ pub struct Proxy<T> {
 struct Connection<T> {
     proxy: Arc<Proxy<T>>,
     caller: Caller,
+    account: Arc<Account>,
     peer: SocketAddr,
     shared: Arc<Shared>,
     shutdown: Shutdown,
@@ -94,13 +98,33 @@ impl<T: TokenSource> Proxy<T> {
         let backends = backends.into_iter().map(Backend::new).collect::<Result<_, _>>()?;
         Ok(Self { tokens, backends, routes: Routes::new(routes), audit, limits, token_timeout })
     }
+
+    /// The account a connection speaks for now. Where that ends, its tickets and its upstream connections end with it.
+    async fn judge(&self, caller: &Caller, account: &Account) -> Result<Arc<Principal>, Failure> {
+        let judged = caller.standing.account().settled().await;
+        if let Some(principal) = account.note(&judged) {
+            let tickets = self.tokens.evict(&principal);
+            self.close_upstream(caller.certificate.fingerprint);
+            tracing::warn!(%principal, certificate = %caller.certificate.fingerprint, tickets, "no longer let in: tickets and upstream connections dropped");
+        }
+        judged
+    }
+
+    /// Closes the kept upstream connections that this certificate's requests made.
+    pub fn close_upstream(&self, certificate: Fingerprint) {
+        for backend in &self.backends {
+            backend.close(certificate);
+        }
+    }
 }
 
 /// One request, from its head to its answer's head. The record goes with the answer's body, or is dropped with this future.
 async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let Connection { proxy, caller, peer, shared, shutdown } = connection;
+    let Connection { proxy, caller, account, shared, shutdown, .. } = connection;
     let refusal = shared.take_refusal();
-    let mut record = Record::begin(&proxy.audit, shutdown, Some(shared.flight()), caller, *peer).await;
+    let mut record = Record::begin(connection, Some(shared.flight())).await;
+    let judged = proxy.judge(caller, account).await;
+    record.note_account(&judged);
     if let Some(failure) = refusal {
         return answer::refuse(failure, record);
     }
@@ -109,8 +133,12 @@ async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Inc
     }
     let (head, body) = request.into_parts();
     record.note_request(&head);
+    if let (Ok(_), Some(device)) = (&judged, record.device()) {
+        caller.standing.note_device(device);
+    }
     let answered = tokio::select! {
-        answered = steps(proxy, caller, &head, body, &mut record) => answered,
+        answered = steps(proxy, caller, judged, &head, body, &mut record) => answered,
+        failure = account.ended() => Err(failure),
         () = shutdown.cancelled() => Err(Cause::ShuttingDown.into()),
     };
     match answered {
@@ -123,6 +151,7 @@ async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Inc
 async fn steps<T: TokenSource>(
     proxy: &Proxy<T>,
     caller: &Caller,
+    judged: Result<Arc<Principal>, Failure>,
     head: &Parts,
     body: Incoming,
     record: &mut Record,
@@ -130,8 +159,7 @@ async fn steps<T: TokenSource>(
     let index = proxy.routes.find(head)?;
     let backend = proxy.backends.get(index).ok_or(Cause::NoRoute)?;
     record.note_backend(&backend.config);
-    let principal = caller.admit()?;
-    let grant = Grant::authorize(Arc::clone(principal), caller.certificate.fingerprint, Arc::clone(&backend.config.target));
+    let grant = Grant::authorize(judged?, caller.certificate.fingerprint, Arc::clone(&backend.config.target));
     let upload = Upload::new(body, backend.config.replay_buffer_bytes, backend.config.max_body_bytes)?;
     record.note_upload(&upload);
     let exchange = Exchange {

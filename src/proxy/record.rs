@@ -2,18 +2,19 @@
 //! cut short. There is no way through a request without it.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::request::Parts;
 
-use crate::audit::{AuditLog, Certificate, Event, Outcome, Slot, StageTime, timestamp};
-use crate::certificate::CertificateFacts;
+use crate::audit::{Certificate, Event, Outcome, Slot, StageTime, timestamp};
 use crate::failure::{Answer, Cause, Failure};
+use crate::identity::Principal;
 use crate::kerberos::TicketFacts;
+use crate::proxy::caller::Account;
 use crate::proxy::guard::Flight;
 use crate::proxy::upload::Upload;
-use crate::proxy::{BackendConfig, Caller};
+use crate::proxy::{BackendConfig, Connection};
 use crate::shutdown::Shutdown;
 
 /// One request, as far as it got.
@@ -25,31 +26,32 @@ pub(super) struct Record {
     failure: Option<Failure>,
     upload: Option<Upload>,
     shutdown: Shutdown,
+    account: Arc<Account>,
     // Last: the next request of this connection may start when everything about this one is over.
     _flight: Option<Flight>,
 }
 
 impl Record {
     /// Takes the event's place in the log, then starts the record.
-    pub(super) async fn begin(
-        log: &AuditLog,
-        shutdown: &Shutdown,
-        flight: Option<Flight>,
-        caller: &Caller,
-        peer: SocketAddr,
-    ) -> Self {
+    pub(super) async fn begin<T>(connection: &Connection<T>, flight: Option<Flight>) -> Self {
         let started = Instant::now();
-        let slot = log.reserve().await;
+        let slot = connection.proxy.audit.reserve().await;
         let event = Event {
             correlation_id: correlation_id(),
-            peer: peer.to_string(),
-            certificate: Some(certificate(&caller.certificate)),
-            mapper: caller.mapping.as_ref().ok().map(|principal| principal.rule().name()),
-            strength: caller.mapping.as_ref().ok().map(|principal| principal.strength().name()),
-            principal: caller.mapping.as_ref().ok().map(ToString::to_string),
+            peer: connection.peer.to_string(),
+            certificate: Some(Certificate::of(&connection.caller.certificate)),
             ..Event::default()
         };
-        Self { event, started, slot, failure: None, upload: None, shutdown: shutdown.clone(), _flight: flight }
+        let (shutdown, account) = (connection.shutdown.clone(), Arc::clone(&connection.account));
+        Self { event, started, slot, failure: None, upload: None, shutdown, account, _flight: flight }
+    }
+
+    /// Notes whom the certificate stands for.
+    pub(super) fn note_account(&mut self, judged: &Result<Arc<Principal>, Failure>) {
+        let Ok(principal) = judged else { return };
+        self.event.mapper = Some(principal.rule().name());
+        self.event.strength = Some(principal.strength().name());
+        self.event.principal = Some(principal.to_string());
     }
 
     /// Notes what is asked for.
@@ -60,6 +62,11 @@ impl Record {
         self.event.eas_command = eas.command;
         self.event.eas_device_id = eas.device_id;
         self.event.eas_device_type = eas.device_type;
+    }
+
+    /// The device, as it names itself.
+    pub(super) fn device(&self) -> Option<&str> {
+        self.event.eas_device_id.as_deref()
     }
 
     /// Notes where it goes.
@@ -115,8 +122,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if self.failure.is_none() && self.event.outcome == Outcome::ClientGone {
-            let cause = if self.shutdown.is_cancelled() { Cause::ShuttingDown } else { Cause::ClientGone };
-            self.fail(cause.into());
+            let otherwise = || if self.shutdown.is_cancelled() { Cause::ShuttingDown } else { Cause::ClientGone }.into();
+            self.fail(self.account.why_ended().unwrap_or_else(otherwise));
         }
         let mut event = std::mem::take(&mut self.event);
         event.time = timestamp(SystemTime::now());
@@ -183,11 +190,6 @@ impl EasQuery {
 
 fn shortened(text: &str) -> String {
     text.chars().take(512).collect()
-}
-
-/// The certificate as the audit log names it.
-pub(super) fn certificate(facts: &CertificateFacts) -> Certificate {
-    Certificate { sha256: facts.fingerprint.to_string(), issuer: facts.issuer.clone(), serial: facts.serial.clone() }
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::failure::{Cause, Failure};
+use crate::failure::{Answer, Cause, Failure, Stage};
 use crate::kerberos::TokenSource;
+use crate::proxy::caller::{Account, Judgement};
 use crate::proxy::guard::{Guard, Shared};
 use crate::proxy::record::Record;
 use crate::proxy::{Caller, Connection, Proxy, handle};
@@ -28,17 +29,26 @@ where
 {
     let shared = Arc::new(Shared::default());
     let guard = Guard::new(io, proxy.limits, Arc::clone(&shared));
-    let connection = Arc::new(Connection { proxy, caller, peer, shared, shutdown });
+    let account = Arc::new(Account::new());
+    let connection = Arc::new(Connection { proxy, caller, account, peer, shared, shutdown });
     let service = service_fn(|request| {
         let connection = Arc::clone(&connection);
         async move { Ok::<_, Infallible>(handle(&connection, request).await) }
     });
     // Head limits and timeouts are the guard's.
     let mut http = http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(guard), service);
-    let mut draining = false;
+    let (mut draining, mut over) = (false, false);
+    let judging = connection.judged_on_a_timer();
+    tokio::pin!(judging);
     let result = loop {
         tokio::select! {
             result = &mut http => break Some(result),
+            () = &mut judging, if !over => {
+                over = true;
+                draining = true;
+                Pin::new(&mut http).graceful_shutdown();
+            }
+            () = connection.last_words(), if over => break None,
             () = connection.shutdown.draining(), if !draining => {
                 draining = true;
                 Pin::new(&mut http).graceful_shutdown();
@@ -50,8 +60,10 @@ where
     let cut_off = || Failure::new(Cause::ShuttingDown, "before the request was complete");
     let unserved = connection.shared.take_broken().or_else(|| (draining && guard.holds_part_of_a_request()).then(cut_off));
     if let Some(failure) = unserved {
-        let mut record =
-            Record::begin(&connection.proxy.audit, &connection.shutdown, None, &connection.caller, connection.peer).await;
+        let mut record = Record::begin(&connection, None).await;
+        if let Judgement::Known(known) = connection.caller.standing.account() {
+            record.note_account(&known);
+        }
         record.fail(failure);
     }
     match result {
@@ -62,6 +74,28 @@ where
         }
         Some(Err(error)) => tracing::debug!(%peer, %error, "device connection ended"),
         None => {}
+    }
+}
+
+impl<T: TokenSource> Connection<T> {
+    /// Judges the certificate again and again for as long as it is let in, also while a request waits for its answer: then ends what
+    /// is in flight.
+    async fn judged_on_a_timer(&self) {
+        loop {
+            tokio::time::sleep(self.caller.standing.recheck_interval()).await;
+            match self.proxy.judge(&self.caller, &self.account).await {
+                Err(failure) if failure.cause.answer() != Answer::Unavailable || failure.cause.stage() == Stage::Tls => {
+                    return self.account.end(failure);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Time for the answer to a request that was ended.
+    async fn last_words(&self) {
+        self.account.ended().await;
+        tokio::time::sleep(LINGER).await;
     }
 }
 

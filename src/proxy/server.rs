@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::audit::{Event, Slot, timestamp};
+use crate::audit::{Certificate, Event, Slot, timestamp};
 use crate::certificate::CertificateFacts;
 use crate::failure::{Cause, Failure};
 use crate::kerberos::TokenSource;
 use crate::proxy::record::correlation_id;
-use crate::proxy::{Caller, Proxy, record, serve_connection};
+use crate::proxy::{Caller, Proxy, serve_connection};
 use crate::shutdown::Shutdown;
 
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
@@ -156,8 +156,11 @@ fn pause_after(error: &io::Error, before: Duration) -> Duration {
 /// Audits and logs a connection that was not let in.
 async fn refused<T: TokenSource>(proxy: &Proxy<T>, peer: SocketAddr, refusal: Refusal) {
     let Refusal { failure, certificate } = refusal;
+    if let (Cause::CertificateRevoked, Some(revoked)) = (failure.cause, &certificate) {
+        proxy.close_upstream(revoked.fingerprint);
+    }
     let slot = proxy.audit.reserve().await;
-    let certificate = certificate.as_deref().map(record::certificate);
+    let certificate = certificate.as_deref().map(Certificate::of);
     let mut event = Event::handshake_refused(correlation_id(), peer.to_string(), &failure, certificate);
     event.time = timestamp(std::time::SystemTime::now());
     let (id, reason, remedy) = (&event.correlation_id, failure.cause.code(), failure.cause.remedy());

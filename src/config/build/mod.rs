@@ -2,6 +2,7 @@
 //! problem is found in one go; `None` means that a problem was recorded.
 
 mod backend;
+mod directory;
 mod kerberos;
 mod mapping;
 
@@ -10,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::audit::AuditConfig;
 use crate::config::problem::{Complaint, quote};
 use crate::config::section::Section;
-use crate::config::{Config, LogConfig};
+use crate::config::{Config, LogConfig, MetricsConfig};
 use crate::tls::{ClientTrustConfig, ListenerConfig, RevocationConfig};
 
 use super::value;
@@ -21,6 +22,8 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let client_certificates = root.table("client_certificates").and_then(|section| client_certificates(&section));
     let server = root.table("server").and_then(|section| section.path("runtime_directory"));
     let kerberos = root.table("kerberos").and_then(|section| kerberos::config(&section, server));
+    let directory = root.has("directory").then(|| root.table("directory").and_then(|section| directory::config(&section)));
+    let metrics = root.has("metrics").then(|| root.table("metrics").and_then(|section| metrics(&section)));
     let mapping = mapping::rules(&root.tables("mapping"), kerberos.as_ref());
     let backends = backend::backends(&root.tables("backend"));
     let routes = backend::routes(&root.tables("route"), &backends.names);
@@ -30,6 +33,8 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         listener: listener?,
         client_certificates: client_certificates?,
         kerberos: kerberos?,
+        directory: directory.map_or(Some(None), |directory| directory.map(Some))?,
+        metrics: metrics.map_or(Some(None), |metrics| metrics.map(Some))?,
         mapping: mapping?,
         backends: backends.configs?,
         routes: routes?,
@@ -81,6 +86,11 @@ fn revocation(section: &Section<'_>) -> Option<RevocationConfig> {
         }
         _ => None,
     }
+}
+
+fn metrics(section: &Section<'_>) -> Option<MetricsConfig> {
+    let (file, interval) = (section.path("file"), section.duration("interval"));
+    Some(MetricsConfig { file: file?, interval: interval? })
 }
 
 fn log(section: &Section<'_>) -> Option<LogConfig> {

@@ -359,7 +359,7 @@ async fn no_token_no_connection_and_the_device_learns_only_that_it_is_refused() 
         answers.push((answer.status, answer.text().to_owned()));
     }
     let mut unmapped = Bridge::caller("dave");
-    unmapped.mapping = Err(Failure::new(Cause::NoMapping, "secret detail"));
+    unmapped.standing = Arc::new(Judged::new(Err(Failure::new(Cause::NoMapping, "secret detail"))));
     let answer = bridge.device_as(unmapped).await.get("/eas").await;
     answers.push((answer.status, answer.text().to_owned()));
     let answer = bridge.device("alice").await.get("/elsewhere").await;
@@ -387,7 +387,7 @@ async fn trouble_with_the_kdc_is_503_with_retry_after() {
 async fn a_certificate_that_expires_while_its_connection_is_open_gets_nothing_more() {
     let bridge = Bridge::to(backend(echo_user).await);
     let mut caller = Bridge::caller("alice");
-    caller.standing = Arc::new(Expired);
+    caller.standing = Arc::new(Judged::new(Err(Cause::CertificateExpired.into())));
     let mut device = bridge.device_as(caller).await;
     assert_eq!(device.get("/eas").await.status, 403);
     assert!(device.is_closed().await);

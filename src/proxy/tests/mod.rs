@@ -5,6 +5,7 @@ mod authentication;
 mod connections;
 mod devices;
 mod malformed;
+mod standing;
 mod streaming;
 
 use std::collections::HashMap;
@@ -49,6 +50,8 @@ struct FixedTokens {
     issued: AtomicUsize,
     forgotten: AtomicUsize,
     forget_refused: bool,
+    /// Whose tickets were dropped.
+    evicted: Mutex<Vec<String>>,
     refused: Mutex<HashMap<String, Cause>>,
 }
 
@@ -87,6 +90,11 @@ impl TokenSource for Arc<FixedTokens> {
     fn forget(&self, _: &Grant, _: TicketId) -> bool {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         !self.forget_refused
+    }
+
+    fn evict(&self, principal: &Principal) -> usize {
+        self.evicted.lock().unwrap().push(principal.to_string());
+        1
     }
 }
 
@@ -169,22 +177,45 @@ fn backend_at(address: SocketAddr) -> BackendConfig {
 const LIMITS: HeadLimits =
     HeadLimits { max_header_bytes: 16384, header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(10) };
 
-/// A certificate that stays trusted.
-struct Trusted;
+/// A certificate that stands for this, until the test says otherwise.
+struct Judged {
+    account: Mutex<Result<Arc<Principal>, Failure>>,
+    recheck: Duration,
+    /// Whether somebody has to be asked first.
+    asking: bool,
+    judgements: AtomicUsize,
+}
 
-impl Standing for Trusted {
-    fn still_admitted(&self) -> Result<(), Failure> {
-        Ok(())
+impl Judged {
+    fn new(account: Result<Arc<Principal>, Failure>) -> Self {
+        Self { account: Mutex::new(account), recheck: PATIENCE, asking: false, judgements: AtomicUsize::new(0) }
+    }
+
+    fn now(&self, account: Result<Arc<Principal>, Failure>) {
+        *self.account.lock().unwrap() = account;
     }
 }
 
-/// One whose time ran out.
-struct Expired;
-
-impl Standing for Expired {
-    fn still_admitted(&self) -> Result<(), Failure> {
-        Err(Cause::CertificateExpired.into())
+impl Standing for Judged {
+    fn account(&self) -> Judgement<'_> {
+        let account = self.account.lock().unwrap().clone();
+        self.judgements.fetch_add(1, Ordering::SeqCst);
+        if !self.asking {
+            return Judgement::Known(account);
+        }
+        Judgement::Asking(Box::pin(async {
+            tokio::task::yield_now().await;
+            account
+        }))
     }
+
+    fn recheck_interval(&self) -> Duration {
+        self.recheck
+    }
+}
+
+fn account(user: &str) -> Result<Arc<Principal>, Failure> {
+    Ok(Arc::new(Principal::for_test(user, ExpectedSid::PinOnFirstUse)))
 }
 
 impl Bridge {
@@ -212,9 +243,9 @@ impl Bridge {
                 issuer: "CN=Device CA".into(),
                 serial: "01".into(),
                 subject: String::new(),
+                not_after: 4_000_000_000,
             },
-            standing: Arc::new(Trusted),
-            mapping: Ok(Arc::new(Principal::for_test(user, ExpectedSid::PinOnFirstUse))),
+            standing: Arc::new(Judged::new(account(user))),
         }
     }
 

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
+use crate::certificate::Fingerprint;
 use crate::failure::{Cause, Failure};
 use crate::kerberos::ChannelBinding;
 use crate::policy::Grant;
@@ -111,6 +112,11 @@ impl Backend {
             }
         }
         None
+    }
+
+    /// Closes the kept connections that requests with this certificate made.
+    pub(super) fn close(&self, certificate: Fingerprint) {
+        self.pool.close(certificate);
     }
 
     /// A new connection for this grant.

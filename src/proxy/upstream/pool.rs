@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::certificate::Fingerprint;
 use crate::identity::Principal;
 use crate::policy::Grant;
 use crate::proxy::upstream::Owned;
@@ -67,6 +68,11 @@ impl Pool {
         if mine.len() > self.max_per_grant {
             mine.remove(0);
         }
+    }
+
+    /// Closes every connection that requests with this certificate made.
+    pub(super) fn close(&self, certificate: Fingerprint) {
+        self.lock().retain(|grant, _| grant.certificate() != certificate);
     }
 
     /// Closes the connection that was idle longest: this principal's, or whosever it is.

@@ -1,0 +1,71 @@
+//! `[directory]`
+
+use crate::config::problem::{Complaint, quote};
+use crate::config::section::Section;
+use crate::config::value;
+use crate::directory::{DirectoryConfig, DirectorySecurity, DirectoryServer, DirectorySource};
+
+/// How the directory is reached.
+pub(super) fn config(section: &Section<'_>) -> Option<DirectoryConfig> {
+    let servers = section.has("servers").then(|| section.texts("servers", server));
+    let domain = section.has("domain").then(|| section.text("domain", value::upn_suffix));
+    match (&servers, &domain) {
+        (None, None) => section.problem("servers", "missing: which servers are asked", "add servers or domain"),
+        (Some(_), Some(_)) => section.problem("domain", "both servers and domain say which servers are asked", "remove one"),
+        _ => {}
+    }
+    let source = match (servers, domain) {
+        (Some(servers), None) => servers.map(DirectorySource::Servers),
+        (None, Some(domain)) => domain.map(DirectorySource::Domain),
+        _ => None,
+    };
+    let trust_anchors = section.paths("trust_anchors");
+    let bind_user = section.text("bind_user", bind_user);
+    let bind_password_file = section.path("bind_password_file");
+    let base = section.has("base").then(|| section.text("base", base_name));
+    let global_catalog = section.bool("global_catalog");
+    let connections = section.count("connections");
+    let connect_timeout = section.duration("connect_timeout");
+    let operation_timeout = section.duration("operation_timeout");
+    Some(DirectoryConfig {
+        source: source?,
+        global_catalog: global_catalog?,
+        trust_anchors: trust_anchors?,
+        bind_user: bind_user?,
+        bind_password_file: bind_password_file?,
+        base: base.map_or(Some(None), |base| base.map(Some))?,
+        connections: connections?,
+        connect_timeout: connect_timeout?,
+        operation_timeout: operation_timeout?,
+    })
+}
+
+/// `ldaps://host[:port]` or `ldap://host[:port]`.
+fn server(text: &str) -> Result<DirectoryServer, Complaint> {
+    let remedy = "write ldaps://dc1.corp.example, or ldap://dc1.corp.example for StartTLS";
+    let (security, rest, port) = if let Some(rest) = text.strip_prefix("ldaps://") {
+        (DirectorySecurity::Ldaps, rest, 636)
+    } else if let Some(rest) = text.strip_prefix("ldap://") {
+        (DirectorySecurity::StartTls, rest, 389)
+    } else {
+        return Err(Complaint::new(format!("{} is not the URL of a directory server", quote(text)), remedy));
+    };
+    let (host, written) = value::host_and_port(rest)
+        .ok_or_else(|| Complaint::new(format!("{} is not the URL of a directory server", quote(text)), remedy))?;
+    Ok(DirectoryServer { host, port: written.unwrap_or(port), security })
+}
+
+fn bind_user(text: &str) -> Result<String, Complaint> {
+    let bad = text.is_empty() || text.chars().any(char::is_control) || !text.contains(['@', '=']);
+    let complaint = || {
+        let message = format!("{} is neither a user principal name nor a distinguished name", quote(text));
+        Complaint::new(message, "write svc-ldap@corp.example or CN=svc-ldap,OU=Services,DC=corp,DC=example")
+    };
+    if bad { Err(complaint()) } else { Ok(text.to_owned()) }
+}
+
+fn base_name(text: &str) -> Result<String, Complaint> {
+    let bad = text.chars().any(char::is_control) || !text.contains('=');
+    let complaint = || Complaint::new(format!("{} is not a distinguished name", quote(text)), "write DC=corp,DC=example");
+    if bad { Err(complaint()) } else { Ok(text.to_owned()) }
+}
