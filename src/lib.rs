@@ -42,3 +42,36 @@ pub mod secret;
 pub mod shutdown;
 pub mod tls;
 pub mod x509;
+
+/// Decoders of bytes that a peer chooses, for tests/fuzz: each takes any bytes and comes back.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::kerberos::proof::exported_credential::ExportedCredential;
+    use crate::kerberos::proof::keytab::Keytab;
+    use crate::kerberos::proof::pac::fuzzing as pac;
+    use crate::kerberos::wire::ap_rep::fuzzing as ap_rep;
+    use crate::kerberos::wire::krb_error::{KrbError, nt_status};
+    use crate::kerberos::wire::ticket::TicketParts;
+    use crate::{kerberos, proxy, x509};
+
+    /// One decoder.
+    pub type Target = fn(&[u8]);
+
+    /// Name of the corpus, and what is done with each of its files.
+    pub const TARGETS: &[(&str, Target)] = &[
+        ("certificate", |bytes| drop(x509::Claims::of_leaf(bytes))),
+        ("http_request", proxy::fuzzing::request),
+        ("http_chunks", proxy::fuzzing::chunked),
+        ("answer_token", ap_rep::token),
+        ("ap_rep_part", ap_rep::decrypted),
+        ("krb_error", |bytes| drop((KrbError::parse(bytes), nt_status(bytes)))),
+        ("ticket", |bytes| drop(TicketParts::parse(bytes))),
+        ("kdc_request", kerberos::relay::fuzzing::request),
+        ("kdc_reply", kerberos::relay::fuzzing::reply),
+        ("pac", pac::pac),
+        ("logon_information", pac::logon_information),
+        ("exported_credential", |bytes| drop(ExportedCredential::parse(bytes))),
+        ("keytab", |bytes| drop(Keytab::from_bytes("keytab".as_ref(), bytes))),
+    ];
+}
