@@ -15,7 +15,8 @@ use kcd_bridge::kerberos::relay::RelayObserver;
 use kcd_bridge::kerberos::{ChannelBinding, IssuedToken, PendingReply, TokenSource, Verdict};
 use kcd_bridge::naming::name::{OwnPrincipal, Spn};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
-use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust};
+use kcd_bridge::revocation::{RevocationConfig, RevocationOrder, RevocationPolicy};
+use kcd_bridge::tls::{ClientTrustConfig, NtAuth, Trust};
 use kcd_bridge::x509::Claims;
 use rustls::pki_types::UnixTime;
 
@@ -60,11 +61,30 @@ fn mapped_by(lab: &Lab, certificate: &str, rules: &[RuleConfig]) -> Result<Arc<P
     let trust = ClientTrustConfig {
         trust_anchors: vec![lab.pki("device-ca.pem")],
         intermediates: vec![],
-        revocation: RevocationConfig::Require { crl_files: vec![lab.pki("device-ca.crl")] },
+        issuing_cas: vec![],
+        issuers: vec![],
+        nt_auth: NtAuth::Off,
+        send_ca_names: true,
+        recheck_interval: Duration::from_mins(1),
+        revocation: RevocationConfig {
+            policy: RevocationPolicy::Require,
+            crl_files: vec![lab.pki("device-ca.crl")],
+            crl_directories: vec![],
+            scan_interval: Duration::from_secs(10),
+            distribution_points: vec![],
+            fetch_trust_anchors: vec![],
+            fetch_timeout: Duration::from_secs(10),
+            max_crl_bytes: 64 << 20,
+            grace: Duration::ZERO,
+            order: RevocationOrder::default(),
+            ocsp: None,
+        },
     };
-    let trust = Trust::load(&trust).expect("the trust loads");
+    let trust = Trust::load_once(&trust, None).expect("the trust loads");
     let chain = read_certificate_chain(&lab.pki(&format!("{certificate}.pem"))).expect("a certificate");
-    let admitted = trust.admit(&chain, UnixTime::now())?;
+    // Called within runtimes, which may not wait for another one on their own thread.
+    let admit = || tokio::runtime::Runtime::new().expect("a runtime").block_on(trust.admit(&chain, UnixTime::now(), soon()));
+    let admitted = std::thread::scope(|scope| scope.spawn(admit).join()).expect("no panic")?;
     let claims = Claims::read(&admitted)?;
     Mapper::load(rules).expect("the rules load").resolve(&admitted, &claims).map(Arc::new)
 }

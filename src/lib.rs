@@ -20,6 +20,7 @@
 //! naming       realms, principal names, SPNs, SIDs
 //! failure      every way to fail: stage, cause, remedy
 //! files        reading what a configuration names
+//! dns          addresses and services by name
 //! der secret   bytes and secrets
 //! ```
 
@@ -29,6 +30,8 @@ pub mod cli;
 pub mod config;
 pub mod der;
 pub mod directory;
+mod dns;
+
 pub mod failure;
 pub mod files;
 pub mod identity;

@@ -11,7 +11,6 @@ use kcd_bridge::config::{self, Config, Problem};
 use kcd_bridge::identity::RuleConfig;
 use kcd_bridge::kerberos::config::KdcSource;
 use kcd_bridge::proxy::Transport;
-use kcd_bridge::tls::RevocationConfig;
 use proptest::prelude::*;
 use toml::{Table, Value};
 
@@ -419,8 +418,7 @@ fn a_static_row_of_an_unlisted_realm_is_refused() {
 fn relative_paths_are_taken_from_the_files_directory() {
     let config = parse(&with("\"/etc/kcd-bridge/bridge.keytab\"", "\"bridge.keytab\"")).unwrap();
     assert_eq!(config.kerberos.keytab, Path::new("/etc/kcd-bridge/bridge.keytab"));
-    let RevocationConfig::Require { crl_files } = config.client_certificates.revocation else { panic!("require") };
-    assert_eq!(crl_files, [Path::new("/etc/kcd-bridge/tls/device-ca.crl")]);
+    assert_eq!(config.client_certificates.revocation.crl_files, [Path::new("/etc/kcd-bridge/tls/device-ca.crl")]);
 
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bridge.toml");

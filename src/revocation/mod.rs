@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod fetch;
+mod ocsp;
+mod engine;
 
 use rustls_pki_types::UnixTime;
 
@@ -13,6 +16,8 @@ use crate::certificate::Certificate;
 use crate::failure::Failure;
 
 pub use config::{OcspConfig, RevocationConfig, RevocationOrder, RevocationPolicy};
+pub(crate) use engine::OwnedAuthority;
+pub use engine::Revocation;
 
 /// A CA on a verified path, as the certificate below it sees it.
 #[derive(Clone, Copy, Debug)]

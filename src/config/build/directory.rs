@@ -4,6 +4,7 @@ use crate::config::problem::{Complaint, quote};
 use crate::config::section::Section;
 use crate::config::value;
 use crate::directory::{DirectoryConfig, DirectorySecurity, DirectoryServer, DirectorySource};
+use crate::identity::AccountRules;
 
 /// How the directory is reached.
 pub(super) fn config(section: &Section<'_>) -> Option<DirectoryConfig> {
@@ -37,6 +38,32 @@ pub(super) fn config(section: &Section<'_>) -> Option<DirectoryConfig> {
         connections: connections?,
         connect_timeout: connect_timeout?,
         operation_timeout: operation_timeout?,
+    })
+}
+
+/// What is asked of accounts.
+pub(super) fn account_rules(section: &Section<'_>) -> Option<AccountRules> {
+    let deny_expired_passwords = section.bool("deny_expired_passwords");
+    let deny_admin_count = section.bool("deny_admin_count");
+    let enforce_logon_hours = section.bool("enforce_logon_hours");
+    let denied_accounts = section.texts("denied_accounts", value::sid_or_rid);
+    let denied_groups = section.texts("denied_groups", value::sid_or_rid);
+    let required_groups = section.texts("required_groups", value::sid_or_rid);
+    let backdating = section.duration("backdating");
+    let positive_ttl = section.duration("cache_ttl");
+    let negative_ttl = section.duration("negative_ttl");
+    let max_ride_through = section.duration("max_ride_through");
+    Some(AccountRules {
+        deny_expired_passwords: deny_expired_passwords?,
+        deny_admin_count: deny_admin_count?,
+        enforce_logon_hours: enforce_logon_hours?,
+        denied_accounts: denied_accounts?,
+        denied_groups: denied_groups?,
+        required_groups: required_groups?,
+        backdating: backdating?,
+        positive_ttl: positive_ttl?,
+        negative_ttl: negative_ttl?,
+        max_ride_through: max_ride_through?,
     })
 }
 

@@ -90,7 +90,7 @@ pub(super) static DIRECTORY: Table = Table {
             Default("120s"),
             "how long an account is believed; then the next request asks again: a disabled account is refused after it at the latest",
         ),
-        key("negative_ttl", Kind::Duration(ms(0), ms(30_000)), Default("15s"), "how long a refusal is remembered"),
+        key("negative_ttl", Kind::Duration(ms(0), ms(30_000)), Default("30s"), "how long a refusal is remembered"),
         key(
             "max_ride_through",
             Kind::Duration(ms(0), hours(24 * 7)),
@@ -100,12 +100,18 @@ pub(super) static DIRECTORY: Table = Table {
         key("deny_expired_passwords", Bool, Default("false"), "refuse accounts whose password has expired or must be changed"),
         key("enforce_logon_hours", Bool, Default("false"), "refuse accounts outside their logon hours"),
         key("deny_admin_count", Bool, Default("false"), "refuse accounts that AdminSDHolder protects or once did (adminCount 1)"),
-        key("denied_groups", Texts("SID"), Default("[]"), "groups whose members, nested ones too, are refused"),
-        key("required_groups", Texts("SID"), Default("[]"), "groups in one of which an account must be; empty: none required"),
+        key("denied_accounts", Texts("SID, or RID in quotes"), Default("[]"), "accounts that are refused"),
+        key("denied_groups", Texts("SID, or RID in quotes"), Default("[]"), "groups whose members, nested ones too, are refused"),
+        key(
+            "required_groups",
+            Texts("SID, or RID in quotes"),
+            Default("[]"),
+            "groups in one of which an account must be; empty: none required",
+        ),
         key(
             "backdating",
             Kind::Duration(ms(0), hours(24 * 366 * 50)),
-            Default("0s"),
+            Default("10m"),
             "how much older than its account a weakly mapped certificate may be",
         ),
     ],
@@ -159,6 +165,12 @@ pub(super) static MAPPING: Table = Table {
             Optional("required by rule `strong-name-match`"),
             "the policy, a line an issuer, as in Windows' group policy",
         ),
+        key(
+            "policy_issuers",
+            Paths,
+            Optional("required by rule `strong-name-match`"),
+            "PEM files: the CAs that the policy names by thumbprint",
+        ),
         key("entry", Tables(&ENTRY), Optional("required by rule `static`"), ENTRY.about),
         key("issuer", Tables(&ISSUER), Optional("required by weak rules"), ISSUER.about),
     ],
@@ -171,7 +183,7 @@ static MATCH: Table = Table {
         key("usages", Texts("OID"), Default("[]"), "extended key usages"),
         key(
             "key_usages",
-            Texts("`digital-signature`, `non-repudiation`, `key-encipherment`, `key-agreement`"),
+            Texts("`digital-signature`, `non-repudiation`, `key-encipherment`, `data-encipherment`, `key-agreement`"),
             Default("[]"),
             "key usages",
         ),
@@ -208,8 +220,8 @@ static ISSUER: Table = Table {
         key(
             "allowed_suffixes",
             Texts("domain name"),
-            Optional("required but for `issuer-subject` and `subject`"),
-            "UPN suffixes, mail domains or DNS domains its certificates may name",
+            Required,
+            "what its certificates may speak for: UPN suffixes, mail domains, or DNS domains of the accounts",
         ),
     ],
 };
