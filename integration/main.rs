@@ -21,7 +21,9 @@ mod support;
 
 mod bridge;
 mod delegation;
+mod directory;
 mod doctor;
 mod isolation;
+mod mapping;
 mod minting;
 mod quiet_hit;

@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod device;
+pub mod domain;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,20 @@ impl Lab {
         let table = read(&self.path("users.tsv"));
         let row = table.lines().find(|row| row.split('\t').next() == Some(user)).expect("the user is in users.tsv");
         row.split('\t').nth(2).expect("users.tsv has a SID column").to_owned()
+    }
+
+    /// The SID of any account, by sAMAccountName.
+    pub fn account_sid(&self, account: &str) -> String {
+        let table = read(&self.path("sids.tsv"));
+        let sid = table.lines().find_map(|row| row.strip_prefix(account)?.strip_prefix('\t'));
+        sid.unwrap_or_else(|| panic!("{account} is in sids.tsv")).to_owned()
+    }
+
+    /// What the lab computed by itself for altSecurityIdentities: certificate, account, string.
+    pub fn identities(&self) -> Vec<[String; 3]> {
+        let table = read(&self.path("altsec.tsv"));
+        let columns = |row: &str| row.splitn(3, '\t').map(str::to_owned).collect::<Vec<_>>().try_into();
+        table.lines().map(|row| columns(row).expect("three columns")).collect()
     }
 
     /// A line of lab.env.

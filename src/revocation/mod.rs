@@ -7,6 +7,8 @@
 
 mod config;
 mod fetch;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod ocsp;
 mod engine;
 
