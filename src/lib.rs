@@ -70,6 +70,7 @@ pub mod fuzzing {
         ("stored_identity", x509::fuzzing::stored_identity),
         ("name_match_policy", x509::fuzzing::name_match_policy),
         ("sid", sid),
+        ("crl", revocation::fuzzing::crl),
         ("ocsp_response", revocation::fuzzing::ocsp_response),
         ("address", revocation::fuzzing::address),
         ("directory_answer", directory::fuzzing::answer),

@@ -29,16 +29,6 @@ pub(in crate::cli) struct Admission {
 }
 
 impl Admission {
-    /// The same for what can be known without asking anybody: nobody is mapped by rules that look accounts up.
-    pub(in crate::cli) async fn load_offline(config: &Config) -> Result<Self, String> {
-        let mut certificates = config.client_certificates.clone();
-        certificates.revocation.distribution_points.clear();
-        certificates.revocation.ocsp = None;
-        let offline = Config { client_certificates: certificates, directory: None, mapping: Vec::new(), ..config.clone() };
-        let mapper = Mapper::load_offline(&config.mapping, &config.accounts).map_err(|error| error.to_string())?;
-        Ok(Self { mapper: Arc::new(mapper), ..Self::load(&offline).await? })
-    }
-
     /// Reads every file. The directory is asked for its NTAuth store where that is configured; while it does not answer, nobody is
     /// let in.
     pub(in crate::cli) async fn load(config: &Config) -> Result<Self, String> {
@@ -66,17 +56,32 @@ impl Admission {
         Ok(Self { trust, revocation, mapper: Arc::new(mapper), directory, nt_auth })
     }
 
+    /// The same for what can be known without asking anybody: nobody is mapped by rules that look accounts up, and the directory's
+    /// NTAuth store does not count.
+    pub(in crate::cli) async fn load_offline(config: &Config) -> Result<Self, String> {
+        let mut certificates = config.client_certificates.clone();
+        certificates.revocation.distribution_points.clear();
+        certificates.revocation.ocsp = None;
+        if certificates.nt_auth == NtAuth::Directory {
+            certificates.nt_auth = NtAuth::Off;
+        }
+        let offline = Config { client_certificates: certificates, directory: None, mapping: Vec::new(), ..config.clone() };
+        let mapper = Mapper::load_offline(&config.mapping, &config.accounts).map_err(|error| error.to_string())?;
+        Ok(Self { mapper: Arc::new(mapper), ..Self::load(&offline).await? })
+    }
+
     /// The same with the directory's NTAuth store as it is now, or nothing where it has not changed.
     pub(in crate::cli) async fn with_today_s_nt_auth(&self, config: &Config) -> Result<Option<Self>, String> {
-        let (NtAuth::Directory, Some(directory)) = (&config.client_certificates.nt_auth, &self.directory) else { return Ok(None) };
+        let (NtAuth::Directory, Some(directory)) = (&config.client_certificates.nt_auth, &self.directory) else {
+            return Ok(None);
+        };
         let found = nt_auth(directory).await.map_err(|failure| failure.to_string())?;
         if self.nt_auth.as_ref() == Some(&found) {
             return Ok(None);
         }
         info!(certificates = found.len(), "the NTAuth store was read");
         let trust = Arc::new(Self::trust(config, &self.revocation, Some(&found))?);
-        let (revocation, mapper, directory) =
-            (Arc::clone(&self.revocation), Arc::clone(&self.mapper), self.directory.clone());
+        let (revocation, mapper, directory) = (Arc::clone(&self.revocation), Arc::clone(&self.mapper), self.directory.clone());
         Ok(Some(Self { trust, revocation, mapper, directory, nt_auth: Some(found) }))
     }
 

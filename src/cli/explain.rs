@@ -21,8 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::cli::{Exit, ExplainArgs, Output};
-use crate::config;
+use crate::cli::{Exit, ExplainArgs, Output, admission};
 use input::{Found, Inputs, Presented};
 use judge::Judge;
 use report::CertificateReport;
@@ -33,17 +32,12 @@ const MOST_AT_ONCE: usize = 16;
 
 /// Explains every certificate that is named, in order, and sums up.
 pub(in crate::cli) fn run(args: &ExplainArgs, output: &mut Output) -> Exit {
-    let config = match config::load(&args.config.config) {
-        Ok(config) => config,
-        Err(problems) => {
-            output.error(format_args!("the configuration cannot be used:\n{problems}"));
-            return Exit::CouldNotRun;
-        }
-    };
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output.error(format_args!("no runtime: {error}"));
+    let prepared = admission::read(&args.config.config)
+        .and_then(|config| Ok((config, Runtime::new().map_err(|error| format!("no runtime: {error}"))?)));
+    let (config, runtime) = match prepared {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            output.error(reason);
             return Exit::CouldNotRun;
         }
     };

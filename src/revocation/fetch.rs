@@ -25,10 +25,10 @@ use crate::revocation::RevocationConfig;
 
 pub(crate) use http::{Http, HttpError, Question};
 pub(crate) use ldap::LdapUrl;
-pub(crate) use url::{AllowList, HttpUrl, Origin, Url, UrlError, shown};
+pub(crate) use url::{AllowList, HttpUrl, Origin, Url, shown};
 
 /// At a time: together they hold at most so many times `max_crl_bytes`.
-const MAX_FETCHES: usize = 4;
+const MAX_FETCHES: usize = 8;
 
 /// Where LDAP distribution points are read: the configured directory, whichever server a certificate was thinking of.
 pub(crate) trait ListSource: Send + Sync + fmt::Debug {
@@ -131,7 +131,7 @@ impl Fetcher {
     }
 
     async fn fetch(&self, url: &Url, deadline: Instant) -> Result<Vec<u8>, String> {
-        let deadline = deadline.min(Instant::now() + self.timeout);
+        let deadline = Instant::now().checked_add(self.timeout).map_or(deadline, |own| own.min(deadline));
         let place = timeout_at(deadline.into(), self.places.acquire()).await;
         let _place = place.map_err(|_| "too many others are being fetched")?.map_err(|error| error.to_string())?;
         let body = match url {
@@ -140,13 +140,13 @@ impl Fetcher {
                 .ask(&url.origin, Question::Get(url.target()), self.max_bytes, deadline)
                 .await
                 .map_err(|error| error.to_string())?,
-            Url::Ldap(url) => self.from_directory(url, deadline).await?,
+            Url::Ldap(url) => self.ask_directory(url, deadline).await?,
         };
         one_list(body).await
     }
 
     /// AD knows the attribute by both names; other servers hand out binary values only when asked for `;binary` (RFC 4522).
-    async fn from_directory(&self, url: &LdapUrl, deadline: Instant) -> Result<Vec<u8>, String> {
+    async fn ask_directory(&self, url: &LdapUrl, deadline: Instant) -> Result<Vec<u8>, String> {
         let directory = self.directory.as_ref().ok_or("no directory")?;
         let ask = async {
             let binary = format!("{};binary", url.attribute);

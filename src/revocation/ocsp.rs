@@ -36,7 +36,7 @@ use breaker::Breakers;
 use cache::{Answers, Key};
 use counters::{Counters, count};
 use request::{CertId, Nonce};
-use verify::{Issuer, Refusal, Statement, Word, judge};
+use verify::{Issuer, Refusal, Statement, judge};
 
 pub(crate) use counters::OcspCounts;
 
@@ -46,6 +46,8 @@ const MAX_RESPONSE: u64 = 64 << 10;
 const MAX_GET: usize = 255;
 /// Of one certificate.
 const MAX_RESPONDERS: usize = 4;
+/// Nobody waits longer for a handshake.
+const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 /// Questions under way at a time.
 const MAX_FLIGHTS: usize = 1024;
 const REQUEST_TYPE: &str = "application/ocsp-request";
@@ -114,7 +116,7 @@ impl Ocsp {
             http: http.clone(),
             responder,
             allowed: allow_list(&config.responders, http, "ocsp.responders")?,
-            timeout: config.timeout,
+            timeout: config.timeout.min(MAX_TIMEOUT),
             nonce: config.nonce,
             answers: Answers::new(config.max_age),
             breakers: Breakers::default(),
@@ -260,9 +262,9 @@ impl Inner {
             Ok(response) => response,
             Err(error) => {
                 if error.is_trouble() {
-                    leave.failed(Instant::now())
+                    leave.failed(Instant::now());
                 } else {
-                    leave.succeeded()
+                    leave.succeeded();
                 }
                 return Err(unvouched(told(&error)));
             }
@@ -337,7 +339,5 @@ fn unvouched(reason: impl Into<String>) -> OcspAnswer {
     OcspAnswer::Unvouched(Failure::new(Cause::RevocationUnknown, reason))
 }
 
-#[cfg(test)]
-mod testkit;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use crate::certificate::{
     Certificate, KeyFingerprint, LoadError, Template, issuing_key, key_usage, name_text, read_certificate_chain,
 };
-use crate::revocation::{OwnedAuthority, RevocationPolicy};
-use crate::tls::path::CRL_SIGN;
+use crate::revocation::{Authority, OwnedAuthority, RevocationPolicy};
 use crate::tls::refusal::shown;
 use crate::tls::{ClientTrustConfig, IssuerConfig, NtAuth, Usage};
 
@@ -87,13 +86,7 @@ impl Authorities {
     /// What revocation may know before it sees a certificate.
     pub(in crate::tls) fn known(&self) -> Vec<OwnedAuthority> {
         let read = self.certificates().filter_map(|der| Certificate::read(der).ok());
-        read.map(|certificate| OwnedAuthority {
-            subject: certificate.subject.to_vec(),
-            public_key: certificate.public_key.to_vec(),
-            key_identifier: certificate.subject_key().ok().flatten().map(<[u8]>::to_vec),
-            may_sign_crls: certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|bits| bits & CRL_SIGN != 0)),
-        })
-        .collect()
+        read.filter_map(|certificate| Authority::of(&certificate).ok().map(Authority::to_owned)).collect()
     }
 
     /// The names devices are told: of the CAs that may issue, or of all where any may.

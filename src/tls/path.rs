@@ -15,9 +15,6 @@ use crate::tls::authorities::{IssuerRules, NtAuthStore, Rules};
 use crate::tls::refusal::Refusal;
 use crate::tls::{Usage, key};
 
-/// Bit of KeyUsage.
-pub(in crate::tls) const CRL_SIGN: u8 = 0x02;
-
 /// szOID_ANY_APPLICATION_POLICY 1.3.6.1.4.1.311.10.12.1
 const ANY_APPLICATION_POLICY: &[u8] = &[0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x0A, 0x0C, 0x01];
 /// anyPolicy 2.5.29.32.0
@@ -71,12 +68,12 @@ impl<'a> Path<'a> {
     }
 
     /// Every certificate with the CA that signed it, and what that CA's certificates are held to.
-    pub(in crate::tls) fn links(&self, rules: &Rules) -> Vec<Link<'a>> {
+    pub(in crate::tls) fn links(&self, rules: &Rules) -> Result<Vec<Link<'a>>, Refusal> {
         let below = std::iter::once(&self.leaf).chain(self.issuers.iter().map(|issuer| &issuer.certificate));
-        let link = |(depth, (certificate, issuer)): (usize, (&Certificate<'a>, &Issuer<'a>))| Link {
-            certificate: certificate.clone(),
-            issuer: issuer.authority(),
-            policy: rules.nearest(self.issuers.iter().skip(depth).map(|issuer| issuer.key)).0.revocation,
+        let link = |(depth, (certificate, issuer)): (usize, (&Certificate<'a>, &Issuer<'a>))| {
+            let policy = rules.nearest(self.issuers.iter().skip(depth).map(|issuer| issuer.key)).0.revocation;
+            let authority = Authority::of(&issuer.certificate).map_err(|error| issuer.malformed("an extension", error))?;
+            Ok(Link { certificate: certificate.clone(), issuer: authority, policy })
         };
         below.zip(&self.issuers).enumerate().map(link).collect()
     }
@@ -216,16 +213,7 @@ impl<'a> Path<'a> {
     }
 }
 
-impl<'a> Issuer<'a> {
-    fn authority(&self) -> Authority<'a> {
-        Authority {
-            subject: self.certificate.subject,
-            public_key: self.certificate.public_key,
-            key_identifier: self.certificate.subject_key().ok().flatten(),
-            may_sign_crls: self.certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|bits| bits & CRL_SIGN != 0)),
-        }
-    }
-
+impl Issuer<'_> {
     fn name(&self) -> String {
         name_text(self.certificate.subject)
     }

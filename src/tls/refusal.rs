@@ -101,16 +101,21 @@ impl<'a> Presented<'a> {
                  (directory names, user principal names)",
             ),
             E::UnsupportedCriticalExtension => Refusal::malformed(self.critical_extension()),
-            E::UnsupportedSignatureAlgorithmContext(context) => Refusal::unsuitable(algorithm(&context.signature_algorithm_id)),
-            E::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => match self.unusable_key() {
-                Some(problem) => Refusal::unsuitable(problem),
-                None => Refusal::unsuitable(format!("a CA's key does not fit: {}", algorithm(&context.signature_algorithm_id))),
-            },
+            E::UnsupportedSignatureAlgorithmContext(context) => self.algorithm(&context.signature_algorithm_id),
+            E::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => self.algorithm(&context.signature_algorithm_id),
             E::MaximumPathDepthExceeded | E::MaximumPathBuildCallsExceeded | E::MaximumSignatureChecksExceeded => {
                 Refusal::malformed(format!("the chain is too deep or too branched: {error}"))
             }
             other => Refusal::malformed(other.to_string()),
         }
+    }
+
+    fn algorithm(&self, identifier: &[u8]) -> Refusal {
+        let algorithm = algorithm(identifier);
+        Refusal::unsuitable(match self.unusable_key() {
+            Some(problem) => format!("{algorithm}; {problem}"),
+            None => format!("{algorithm} with the CA's key"),
+        })
     }
 
     /// The first CA whose key no signature is accepted from.
@@ -133,7 +138,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// Name the algorithms one meets.
+/// Names the algorithms one meets.
 fn algorithm(identifier: &[u8]) -> String {
     let oid = Reader::new(identifier).read(tag::OID).map(dotted).unwrap_or_default();
     let name = match oid.as_str() {

@@ -158,8 +158,8 @@ impl Trust {
         let verdict = match &chain.verdict {
             Verdict::Open(_) => {
                 generation = self.revocation.generation();
-                let path = Path::read(&chain.path).map_err(|refusal| refusal.failure)?;
-                let links = path.links(&self.rules);
+                let links =
+                    Path::read(&chain.path).and_then(|path| path.links(&self.rules)).map_err(|refusal| refusal.failure)?;
                 let answer = timeout_at((deadline + SETTLE_MARGIN).into(), self.revocation.settle(&links, now, deadline)).await;
                 settled = answer.map_err(|_| late())?;
                 &settled
@@ -250,7 +250,7 @@ impl Trust {
         let path = Path::read(&ders)?;
         path.check(&self.rules)?;
         let generation = self.revocation.generation();
-        let verdict = self.revocation.status(&path.links(&self.rules), now);
+        let verdict = self.revocation.status(&path.links(&self.rules)?, now);
         if let Verdict::Refused(failure) = verdict {
             return Err(Refusal::revocation(failure));
         }

@@ -13,7 +13,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     AlertDescription, ClientConfig, ConfigBuilder, HandshakeKind, RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -23,20 +23,20 @@ use crate::pki::{Ca, Device, Files, pem};
 const GREETING: &[u8] = b"hello";
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
 
-struct Listener {
+pub(crate) struct Listener {
     acceptor: Arc<Acceptor>,
     roots: Arc<RootCertStore>,
 }
 
 /// What both sides saw.
-struct Outcome {
+pub(crate) struct Outcome {
     server: Result<ClientCertificate, HandshakeRefused>,
     client: Result<Vec<u8>, io::Error>,
     kind: Option<HandshakeKind>,
 }
 
 impl Listener {
-    fn new(trust: Trust) -> Self {
+    pub(crate) fn new(trust: Trust) -> Self {
         Self::with_timeout(trust, Duration::from_secs(10))
     }
 
@@ -71,6 +71,12 @@ impl Listener {
         }
     }
 
+    /// A device that presents this chain.
+    pub(crate) fn client_with_chain(&self, device: &Device, chain: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+        let certified = CertifiedKey::new(chain.to_vec(), Arc::clone(&device.certified().key));
+        self.client_with(&rustls::version::TLS13, Arc::new(SingleCertAndKey::from(certified)))
+    }
+
     fn client_with(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -87,7 +93,7 @@ impl Listener {
     }
 
     /// One connection; the server greets whom it lets in.
-    async fn connect(&self, client: &Arc<ClientConfig>) -> Outcome {
+    pub(crate) async fn connect(&self, client: &Arc<ClientConfig>) -> Outcome {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async {
@@ -123,11 +129,11 @@ impl Device {
 }
 
 impl Outcome {
-    fn refused(self) -> HandshakeRefused {
+    pub(crate) fn refused(self) -> HandshakeRefused {
         self.server.unwrap_err()
     }
 
-    fn alert(&self) -> AlertDescription {
+    pub(crate) fn alert(&self) -> AlertDescription {
         let error = self.client.as_ref().unwrap_err();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::AlertReceived(alert)) => *alert,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kcd_bridge::failure::{Cause, Failure};
 use kcd_bridge::certificate::LoadError;
+use kcd_bridge::failure::{Cause, Failure};
 use kcd_bridge::identity::{
     AccountRules, ExpectedSid, Mapper, Principal, RequestedName, RuleConfig, RuleSettings, StaticEntry, Strength, WeakIssuer,
 };

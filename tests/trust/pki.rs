@@ -45,7 +45,11 @@ fn ca_params(common_name: &str) -> CertificateParams {
 
 impl Ca {
     pub(crate) fn root(common_name: &str) -> Self {
-        let (params, key) = (ca_params(common_name), KeyPair::generate().unwrap());
+        Self::with_key(common_name, KeyPair::generate().unwrap())
+    }
+
+    pub(crate) fn with_key(common_name: &str, key: KeyPair) -> Self {
+        let params = ca_params(common_name);
         let certificate = params.self_signed(&key).unwrap();
         Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
@@ -59,7 +63,15 @@ impl Ca {
 
     /// A device certificate, serial number 10, fit for client authentication until `change` is done with it.
     pub(crate) fn device(&self, change: impl FnOnce(&mut CertificateParams)) -> Device {
-        let (mut params, key) = (params("alice"), KeyPair::generate().unwrap());
+        self.device_of(KeyPair::generate().unwrap(), change)
+    }
+
+    pub(crate) fn device_with_key(&self, key: KeyPair) -> Device {
+        self.device_of(key, |_| {})
+    }
+
+    fn device_of(&self, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Device {
+        let mut params = params("alice");
         params.serial_number = Some(SerialNumber::from(10));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

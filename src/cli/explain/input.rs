@@ -202,7 +202,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::create_dir_all(at("b/c")).unwrap();
-        let der = test_certificate(&[]);
+        let der = test_certificate(&[(&[0x2A, 3], &[0; 64])]);
         for name in ["z.cer", "a", "b/c/1.der", "b/2.crt"] {
             fs::write(at(name), &der).unwrap();
         }

@@ -1,6 +1,6 @@
 //! One certificate, judged as `serve` would judge it, with everything that was found out on the way.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -10,11 +10,8 @@ use crate::cli::explain::input::Presented;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::identity::{Outcome, Principal, Strength, Tried, decide};
-use crate::tls::ClientCertificate;
+use crate::tls::NtAuth;
 use crate::x509::Claims;
-
-/// Longest time for one certificate, all questions together.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The trust and the rules of a configuration.
 #[derive(Debug)]
@@ -22,6 +19,9 @@ pub(super) struct Judge {
     admission: Admission,
     /// configured CAs, to know whose a certificate is that is not admitted
     authorities: Vec<CertificateDer<'static>>,
+    offline: bool,
+    /// the directory's NTAuth store is wanted and was not asked for
+    without_nt_auth: bool,
 }
 
 /// Everything about one certificate.
@@ -40,7 +40,10 @@ pub(super) struct Explanation {
 /// Whether the certificate would be let in.
 #[derive(Debug)]
 pub(super) enum Chain {
-    Verified,
+    Verified {
+        /// Who was not asked and could still refuse it; only offline.
+        not_asked: Vec<&'static str>,
+    },
     Refused(Failure),
 }
 
@@ -54,14 +57,15 @@ pub(super) enum Decision {
 }
 
 impl Judge {
-    /// Reads what the configuration names.
+    /// Reads what the configuration names; offline, nobody is asked then or later.
     pub(super) async fn load(config: &Config, offline: bool) -> Result<Self, String> {
-        let admission = if offline { Admission::load_offline(config).await? } else { Admission::load(config).await? };
+        let certificates = &config.client_certificates;
         let mut authorities = Vec::new();
-        for path in config.client_certificates.trust_anchors.iter().chain(&config.client_certificates.intermediates) {
+        for path in certificates.trust_anchors.iter().chain(&certificates.intermediates) {
             authorities.extend(read_certificate_chain(path).map_err(|error| error.to_string())?);
         }
-        Ok(Self { admission, authorities })
+        let admission = if offline { Admission::load_offline(config).await? } else { Admission::load(config).await? };
+        Ok(Self { admission, authorities, offline, without_nt_auth: offline && certificates.nt_auth == NtAuth::Directory })
     }
 
     /// Judges one certificate.
@@ -69,19 +73,22 @@ impl Judge {
         let leaf = presented.chain.first().cloned().unwrap_or_else(|| CertificateDer::from(Vec::new()));
         let read = Certificate::read(&leaf).ok();
         let claims = Claims::of_leaf(&leaf);
-        let admitted = self.admit(&presented.chain).await;
+        let chain = self.admit(&presented.chain).await;
         let tried = match &claims {
-            Ok(claims) => self.try_rules(&leaf, &presented, admitted.as_ref().ok(), claims).await,
+            Ok(claims) => {
+                let issuer = self.issuer_key(&leaf, presented.chain.get(1..).unwrap_or_default());
+                self.admission.mapper.rehearse(&leaf, issuer, claims, Instant::now() + JUDGEMENT_TIMEOUT).await
+            }
             Err(_) => Vec::new(),
         };
-        let decision = match (&admitted, &claims) {
-            (Err(failure), _) | (Ok(_), Err(failure)) => Decision::Refused(failure.clone()),
-            (Ok(_), Ok(claims)) => decision(claims, &tried),
+        let decision = match (&chain, &claims) {
+            (Chain::Refused(failure), _) | (_, Err(failure)) => Decision::Refused(failure.clone()),
+            (Chain::Verified { .. }, Ok(claims)) => decision(claims, &tried),
         };
         Explanation {
             facts: CertificateFacts::of(&leaf),
             validity: read.map(|read| (read.not_before, read.not_after)),
-            chain: admitted.map_or_else(Chain::Refused, |_| Chain::Verified),
+            chain,
             presented,
             claims,
             tried,
@@ -89,24 +96,23 @@ impl Judge {
         }
     }
 
-    async fn admit(&self, chain: &[CertificateDer<'static>]) -> Result<ClientCertificate, Failure> {
-        self.admission.trust.admit(chain, UnixTime::now(), Instant::now() + JUDGEMENT_TIMEOUT).await
-    }
-
-    async fn try_rules(
-        &self,
-        leaf: &[u8],
-        presented: &Presented,
-        admitted: Option<&ClientCertificate>,
-        claims: &Claims,
-    ) -> Vec<Tried> {
-        let deadline = Instant::now() + PATIENCE;
-        match admitted {
-            Some(certificate) => self.admission.mapper.evaluate(certificate, claims, deadline).await,
-            None => {
-                let issuer = self.issuer_key(leaf, presented.chain.get(1..).unwrap_or_default());
-                self.admission.mapper.rehearse(leaf, issuer, claims, deadline).await
-            }
+    async fn admit(&self, chain: &[CertificateDer<'static>]) -> Chain {
+        let (now, deadline) = (UnixTime::now(), Instant::now() + JUDGEMENT_TIMEOUT);
+        let verified = match self.admission.trust.verify(chain, now) {
+            Ok(verified) => verified,
+            Err(failure) => return Chain::Refused(failure),
+        };
+        let mut not_asked = Vec::new();
+        if self.without_nt_auth {
+            not_asked.push("the NTAuth store");
+        }
+        if self.offline && verified.is_open() {
+            not_asked.push("revocation");
+            return Chain::Verified { not_asked };
+        }
+        match self.admission.trust.settle(verified, now, deadline).await {
+            Ok(_) => Chain::Verified { not_asked },
+            Err(failure) => Chain::Refused(failure),
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Facts {
 #[derive(Debug, Serialize)]
 pub(super) struct ChainReport {
     pub(super) verified: bool,
+    /// who was not asked and could still refuse it; only offline
+    pub(super) not_asked: Vec<&'static str>,
     #[serde(flatten)]
     pub(super) refusal: Option<Refusal>,
 }
@@ -156,8 +158,10 @@ impl CertificateReport {
                 not_after: validity.map(|(_, not_after)| time(not_after)),
             },
             chain: match chain {
-                Chain::Verified => ChainReport { verified: true, refusal: None },
-                Chain::Refused(failure) => ChainReport { verified: false, refusal: Some(Refusal::new(failure)) },
+                Chain::Verified { not_asked } => ChainReport { verified: true, not_asked: not_asked.clone(), refusal: None },
+                Chain::Refused(failure) => {
+                    ChainReport { verified: false, not_asked: Vec::new(), refusal: Some(Refusal::new(failure)) }
+                }
             },
             claims: claims.map(ClaimsReport::new),
             rules: tried.iter().map(RuleReport::new).collect(),

@@ -114,3 +114,48 @@ impl Summary {
         self.strong + self.weak + self.refused + self.undecided
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::CertificateFacts;
+    use crate::cli::explain::input::Presented;
+    use crate::cli::explain::judge::{Chain, Decision, Explanation};
+    use crate::failure::{Cause, Failure};
+
+    fn refused(detail: &str) -> CertificateReport {
+        let failure = Failure::new(Cause::NoMapping, detail);
+        CertificateReport::new(&Explanation {
+            presented: Presented { source: "a.pem".to_owned(), chain: Vec::new() },
+            facts: CertificateFacts::of(&[]),
+            validity: None,
+            chain: Chain::Refused(failure.clone()),
+            claims: Err(failure.clone()),
+            tried: Vec::new(),
+            decision: Decision::Refused(failure),
+        })
+    }
+
+    #[test]
+    fn however_many_are_refused_the_list_stays_bounded() {
+        let mut summary = Summary::default();
+        let report = refused(&"x".repeat(1000));
+        for _ in 0..MOST_LISTED + 5 {
+            summary.add(&report);
+        }
+        let shown = summary.report();
+        assert_eq!((shown.refused, shown.refusals.len(), shown.refusals_not_listed), (10_005, MOST_LISTED, 5));
+        assert!(shown.refusals.iter().all(|listed| listed.detail.len() == LONGEST_DETAIL));
+        assert_eq!(shown.by_reason["no-mapping"], 10_005);
+    }
+
+    #[test]
+    fn nothing_explained_is_not_good() {
+        let mut summary = Summary::default();
+        assert_eq!(summary.exit(), Exit::CouldNotRun);
+        summary.add(&refused(""));
+        assert_eq!(summary.exit(), Exit::Finding);
+        summary.trouble();
+        assert_eq!(summary.exit(), Exit::CouldNotRun);
+    }
+}

@@ -24,7 +24,8 @@ pub(super) fn certificate(report: &CertificateReport) -> String {
     page.field("sha-1", &facts.sha1);
     claims(&mut page, report);
     match &report.chain.refusal {
-        None => page.field("chain", "verified"),
+        None if report.chain.not_asked.is_empty() => page.field("chain", "verified"),
+        None => page.prose("chain", &format!("verified; not asked: {}", report.chain.not_asked.join(", "))),
         Some(refusal) => page.refusal("chain", "refused", refusal),
     }
     for rule in &report.rules {
@@ -37,6 +38,9 @@ pub(super) fn certificate(report: &CertificateReport) -> String {
     match &report.decision {
         DecisionReport::Mapped { rule, mapped } => {
             page.prose("decision", &format!("{}: {}, by {rule}", report.verdict, account(mapped)));
+        }
+        DecisionReport::Refused(refusal) if !report.chain.verified => {
+            page.prose("decision", &format!("refused: {}, see chain", refusal.reason));
         }
         DecisionReport::Refused(refusal) => page.refusal("decision", "refused", refusal),
         DecisionReport::Undecided { detail } => page.prose("decision", &format!("undecided: {detail}")),
@@ -51,11 +55,7 @@ pub(super) fn summary(summary: &Summary) -> String {
     let mut page = Page::default();
     let mut counts =
         format!("{} strong, {} weak, {} refused", grouped(report.strong), grouped(report.weak), grouped(report.refused));
-    for (count, what) in [
-        (report.undecided, "undecided"),
-        (report.skipped_files, "files without a certificate"),
-        (report.unreadable, "unreadable"),
-    ] {
+    for (count, what) in [(report.undecided, "undecided"), (report.skipped_files, "skipped"), (report.unreadable, "unreadable")] {
         if count > 0 {
             let _infallible = write!(counts, ", {} {what}", grouped(count));
         }
@@ -246,6 +246,7 @@ fn lines(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::explain::report::{HitReport, Labelled};
 
     #[test]
     fn thousands_are_grouped() {
@@ -257,6 +258,36 @@ mod tests {
     fn prose_is_broken_between_words_only() {
         assert_eq!(lines("aa bb cccccccc d", 5), ["aa bb", "cccccccc", "d"]);
         assert_eq!(lines("", 5), [""]);
+    }
+
+    #[test]
+    fn a_rule_shows_its_question_and_every_account_that_was_named() {
+        let rule = RuleReport {
+            number: 2,
+            rule: "alt-security-identities",
+            strength: "strong",
+            outcome: "refused",
+            computed: vec![Labelled { label: "subject-key-identifier", value: "X509:<SKI>0a0b".to_owned() }],
+            filter: Some("(altSecurityIdentities=X509:<SKI>0a0b)".to_owned()),
+            hits: ["a", "b"]
+                .map(|name| HitReport { dn: format!("CN={name}\u{7}"), sid: None, account_name: name.to_owned() })
+                .into(),
+            mapped: None,
+            why: Some("two accounts have it".to_owned()),
+            reason: Some("ambiguous-account"),
+        };
+        let mut page = Page::default();
+        rule_lines(&mut page, &rule);
+        assert_eq!(
+            page.text,
+            "  rule 2      alt-security-identities (strong): refuses: ambiguous-account
+                two accounts have it
+                subject-key-identifier  X509:<SKI>0a0b
+                filter  (altSecurityIdentities=X509:<SKI>0a0b)
+                found  CN=a\\u{7} (a, no SID)
+                found  CN=b\\u{7} (b, no SID)
+"
+        );
     }
 
     #[test]

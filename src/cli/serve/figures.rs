@@ -33,7 +33,8 @@ pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, f
             let text = metrics::render(&[&Figures { devices: &devices, within }]);
             let file = config.file.clone();
             let writing = tokio::task::spawn_blocking(move || metrics::write(&file, &text)).await;
-            let outcome = writing.map_err(|error| error.to_string()).and_then(|written| written.map_err(|error| error.to_string()));
+            let outcome =
+                writing.map_err(|error| error.to_string()).and_then(|written| written.map_err(|error| error.to_string()));
             match (&outcome, broken) {
                 (Err(error), false) => error!(file = %config.file.display(), "the metrics cannot be written: {error}"),
                 (Ok(()), true) => info!(file = %config.file.display(), "the metrics are written again"),

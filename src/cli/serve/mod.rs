@@ -122,4 +122,3 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 fn with_remedy(failure: &Failure) -> String {
     format!("{failure}; {}", failure.cause.remedy())
 }
-

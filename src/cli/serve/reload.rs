@@ -104,11 +104,8 @@ fn refresh(admission: &Admission, shutdown: &Shutdown) -> AbortHandle {
 /// Sections whose changes need a restart.
 fn unchangeable(old: &Config, new: &Config) -> Vec<&'static str> {
     // Certificate and key are read again.
-    let listener = |config: &Config| ListenerConfig {
-        certificate: PathBuf::new(),
-        key: PathBuf::new(),
-        ..config.listener.clone()
-    };
+    let listener =
+        |config: &Config| ListenerConfig { certificate: PathBuf::new(), key: PathBuf::new(), ..config.listener.clone() };
     let changed = [
         ("listener", listener(old) != listener(new)),
         ("kerberos", old.kerberos != new.kerberos),

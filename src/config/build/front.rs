@@ -63,24 +63,24 @@ pub(super) fn client_certificates(section: &Section<'_>) -> Option<ClientTrustCo
 }
 
 fn nt_auth(section: &Section<'_>) -> Option<NtAuth> {
-    let files = section.has("nt_auth_files").then(|| section.paths("nt_auth_files"));
-    match section.choice("nt_auth")? {
-        "files" => {
-            section.need("nt_auth_files", "nt_auth \"files\" needs them");
-            files?.map(NtAuth::Files)
-        }
-        other => {
-            section.refuse("nt_auth_files", &format!("not used by nt_auth {other:?}"));
-            Some(if other == "directory" { NtAuth::Directory } else { NtAuth::Off })
-        }
+    let files = section.paths_if_any("nt_auth_files");
+    let directory = section.choice("nt_auth")? == "directory";
+    let files = files?;
+    if directory && !files.is_empty() {
+        section.refuse("nt_auth_files", "not used by nt_auth \"directory\"");
     }
+    Some(match (directory, files.is_empty()) {
+        (true, _) => NtAuth::Directory,
+        (false, true) => NtAuth::Off,
+        (false, false) => NtAuth::Files(files),
+    })
 }
 
 fn issuer(section: &Section<'_>) -> Option<IssuerConfig> {
     let certificate = section.path("certificate");
     let usages = if section.has("usages") { section.texts("usages", usage) } else { Some(vec![Usage::ClientAuth]) };
-    let templates = section.texts("templates", value::template);
-    let policies = section.texts("policies", value::object_identifier);
+    let templates = section.texts_if_any("templates", value::template);
+    let policies = section.texts_if_any("policies", value::object_identifier);
     let revocation = section.has("revocation").then(|| section.choice("revocation").and_then(policy));
     Some(IssuerConfig {
         certificate: certificate?,
@@ -109,11 +109,11 @@ const SOURCES: [&str; 4] = ["crl_files", "crl_directories", "distribution_points
 
 fn revocation(section: &Section<'_>) -> Option<RevocationConfig> {
     let word = section.choice("policy");
-    let crl_files = section.paths("crl_files");
-    let crl_directories = section.paths("crl_directories");
+    let crl_files = section.paths_if_any("crl_files");
+    let crl_directories = section.paths_if_any("crl_directories");
     let scan_interval = section.duration("scan_interval");
-    let distribution_points = section.texts("distribution_points", value::crl_url);
-    let fetch_trust_anchors = section.paths("fetch_trust_anchors");
+    let distribution_points = section.texts_if_any("distribution_points", value::crl_url);
+    let fetch_trust_anchors = section.paths_if_any("fetch_trust_anchors");
     let fetch_timeout = section.duration("fetch_timeout");
     let max_crl_bytes = section.size("max_crl_bytes");
     let grace = section.duration("grace");
@@ -143,7 +143,7 @@ fn revocation(section: &Section<'_>) -> Option<RevocationConfig> {
 }
 
 fn ocsp(section: &Section<'_>) -> Option<OcspConfig> {
-    let responders = section.texts("responders", value::http_url);
+    let responders = section.texts_if_any("responders", value::http_url);
     let url = section.has("url").then(|| section.text("url", value::http_url));
     if !section.has("responders") && !section.has("url") {
         section.problem("responders", "missing: no responder may be asked", "add responders or url");

@@ -1,7 +1,6 @@
 //! `[[mapping]]`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::config::problem::Complaint;
 use crate::config::section::Section;
@@ -59,10 +58,10 @@ pub(super) fn rules(sections: &[Section<'_>], kerberos: Option<&KerberosConfig>,
 
 /// Reads every key whatever the rule is, so that no mistake hides behind a wrong rule.
 fn rule(section: &Section<'_>, name: Option<&str>, kerberos: Option<&KerberosConfig>) -> Option<RuleSettings> {
-    let san_uri_sid_issuers = listed(section, "san_uri_sid_issuers");
-    let forms = if section.has("forms") { section.texts("forms", form) } else { Some(Vec::new()) };
+    let san_uri_sid_issuers = section.paths_if_any("san_uri_sid_issuers");
+    let forms = section.texts_if_any("forms", form);
     let policy_file = if section.has("policy_file") { section.path("policy_file") } else { None };
-    let policy_issuers = listed(section, "policy_issuers");
+    let policy_issuers = section.paths_if_any("policy_issuers");
     let entries = entries(&section.tables("entry"), kerberos);
     let issuers: Option<Vec<_>> = section.tables("issuer").iter().map(issuer).collect::<Vec<_>>().into_iter().collect();
     let name = name?;
@@ -96,17 +95,12 @@ fn rule(section: &Section<'_>, name: Option<&str>, kerberos: Option<&KerberosCon
     }
 }
 
-/// A list of files that may be left out.
-fn listed(section: &Section<'_>, name: &str) -> Option<Vec<PathBuf>> {
-    if section.has(name) { section.paths(name) } else { Some(Vec::new()) }
-}
-
 fn selector(section: &Section<'_>) -> Option<Selector> {
-    let issuers = section.paths("issuers");
-    let usages = section.texts("usages", value::object_identifier);
-    let key_usages = section.texts("key_usages", key_usage);
-    let templates = section.texts("templates", value::template);
-    let policies = section.texts("policies", value::object_identifier);
+    let issuers = section.paths_if_any("issuers");
+    let usages = section.texts_if_any("usages", value::object_identifier);
+    let key_usages = section.texts_if_any("key_usages", key_usage);
+    let templates = section.texts_if_any("templates", value::template);
+    let policies = section.texts_if_any("policies", value::object_identifier);
     Some(Selector { issuers: issuers?, usages: usages?, key_usages: key_usages?, templates: templates?, policies: policies? })
 }
 

@@ -22,10 +22,11 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let client_certificates = root.table("client_certificates").and_then(|section| front::client_certificates(&section));
     let server = root.table("server").and_then(|section| section.path("runtime_directory"));
     let kerberos = root.table("kerberos").and_then(|section| kerberos::config(&section, server));
-    let directory = root.has("directory").then(|| root.table("directory").and_then(|section| directory::config(&section)));
+    let directory_section = root.table("directory");
+    let directory = root.has("directory").then(|| directory_section.as_ref().and_then(directory::config));
     let metrics = root.has("metrics").then(|| root.table("metrics").and_then(|section| metrics(&section)));
     let mapping = mapping::rules(&root.tables("mapping"), kerberos.as_ref(), directory.is_some());
-    let accounts = root.table("directory").and_then(|section| directory::account_rules(&section));
+    let accounts = directory_section.as_ref().and_then(directory::account_rules);
     let backends = backend::backends(&root.tables("backend"));
     let routes = backend::routes(&root.tables("route"), &backends.names);
     let audit = root.table("audit").map(|section| AuditConfig { file: section.path("file") });

@@ -61,11 +61,10 @@ pub(super) static DIRECTORY: Table = Table {
     keys: &[
         key(
             "servers",
-            Texts("ldaps://host or ldap://host (StartTLS), with or without port"),
-            Optional("`domain` instead"),
-            "domain controllers, tried in this order",
+            Texts("ldaps://host, ldap://host (StartTLS), or dns:domain"),
+            Required,
+            "domain controllers, tried in this order; or one dns:corp.example, for those that DNS SRV names",
         ),
-        key("domain", Text("DNS domain name"), Optional("`servers` instead"), "domain whose controllers DNS SRV names"),
         key("trust_anchors", Paths, Required, "PEM files: the CAs that the servers' certificates must chain to"),
         key(
             "bind_user",
@@ -101,12 +100,17 @@ pub(super) static DIRECTORY: Table = Table {
         key("enforce_logon_hours", Bool, Default("false"), "refuse accounts outside their logon hours"),
         key("deny_admin_count", Bool, Default("false"), "refuse accounts that AdminSDHolder protects or once did (adminCount 1)"),
         key("denied_accounts", Texts("SID, or RID in quotes"), Default("[]"), "accounts that are refused"),
-        key("denied_groups", Texts("SID, or RID in quotes"), Default("[]"), "groups whose members, nested ones too, are refused"),
+        key(
+            "denied_groups",
+            Texts("SID, or RID in quotes"),
+            Optional("none"),
+            "groups whose members, nested ones too, are refused",
+        ),
         key(
             "required_groups",
             Texts("SID, or RID in quotes"),
-            Default("[]"),
-            "groups in one of which an account must be; empty: none required",
+            Optional("none required"),
+            "groups in one of which an account must be",
         ),
         key(
             "backdating",
@@ -179,16 +183,16 @@ pub(super) static MAPPING: Table = Table {
 static MATCH: Table = Table {
     about: "Which certificates a rule is for. Of each list one must fit, of the lists all.",
     keys: &[
-        key("issuers", Paths, Default("[]"), "PEM files: issuing CAs, by their keys"),
-        key("usages", Texts("OID"), Default("[]"), "extended key usages"),
+        key("issuers", Paths, Optional("any"), "PEM files: issuing CAs, by their keys"),
+        key("usages", Texts("OID"), Optional("any"), "extended key usages"),
         key(
             "key_usages",
             Texts("`digital-signature`, `non-repudiation`, `key-encipherment`, `data-encipherment`, `key-agreement`"),
-            Default("[]"),
+            Optional("any"),
             "key usages",
         ),
-        key("templates", Texts("template OID or name"), Default("[]"), "AD CS templates"),
-        key("policies", Texts("OID"), Default("[]"), "certificate policies"),
+        key("templates", Texts("template OID or name"), Optional("any"), "AD CS templates"),
+        key("policies", Texts("OID"), Optional("any"), "certificate policies"),
     ],
 };
 

@@ -133,20 +133,14 @@ impl Origin {
         if authority.contains('@') {
             return Err(UrlError::UserInfo);
         }
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(rest) => {
-                let (address, port) = rest.split_once(']').ok_or(UrlError::Host)?;
-                let address: Ipv6Addr = address.parse().map_err(|_| UrlError::Host)?;
-                let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(UrlError::Port)?) };
-                (address.to_string(), port)
-            }
-            None => {
-                let (name, port) = match authority.split_once(':') {
-                    Some((name, port)) => (name, Some(port)),
-                    None => (authority, None),
-                };
-                (host_name(name)?, port)
-            }
+        let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+            let (address, tail) = rest.split_once(']').ok_or(UrlError::Host)?;
+            let address: Ipv6Addr = address.parse().map_err(|_| UrlError::Host)?;
+            let port = if tail.is_empty() { None } else { Some(tail.strip_prefix(':').ok_or(UrlError::Port)?) };
+            (address.to_string(), port)
+        } else {
+            let (name, port) = authority.split_once(':').map_or((authority, None), |(name, port)| (name, Some(port)));
+            (host_name(name)?, port)
         };
         let port = match port {
             None => {
@@ -165,11 +159,8 @@ impl Origin {
 /// `host[:port]` as the Host header has it.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]", self.host)?
-        } else {
-            f.write_str(&self.host)?
-        }
+        let brackets = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{}{}{}", brackets.0, self.host, brackets.1)?;
         match (self.secure, self.port) {
             (false, 80) | (true, 443) => Ok(()),
             (_, port) => write!(f, ":{port}"),

@@ -65,7 +65,7 @@ impl Answers {
             && said.word == Word::Good
             && said.this_update <= before.this_update
         {
-            return before.answer;
+            return self.stands(key, before, now);
         }
         let (next, latest) = (at(said.next_update), after(now, self.max_age));
         match said.word {
@@ -92,10 +92,15 @@ impl Answers {
     /// No usable answer: a known revocation stands, whatever its age.
     pub(super) fn unanswered(&self, key: Key, answer: OcspAnswer, now: UnixTime) -> OcspAnswer {
         if let Some(before) = self.revoked.get(&key) {
-            self.revoked.insert(key, Entry { until: before.until.max(after(now, SHORT)), ..before.clone() });
-            return before.answer;
+            return self.stands(key, before, now);
         }
         self.others.insert(key, Entry { answer: answer.clone(), until: after(now, SHORT), this_update: i64::MIN });
+        answer
+    }
+
+    fn stands(&self, key: Key, before: Entry, now: UnixTime) -> OcspAnswer {
+        let (answer, until) = (before.answer.clone(), before.until.max(after(now, SHORT)));
+        self.revoked.insert(key, Entry { until, ..before });
         answer
     }
 

@@ -71,6 +71,14 @@ pub(super) enum Status {
     Unknown,
 }
 
+/// One extension: its OID's contents octets, its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extension<'a> {
+    pub(super) oid: &'a [u8],
+    pub(super) critical: bool,
+    pub(super) value: &'a [u8],
+}
+
 impl<'a> Basic<'a> {
     /// Reads an OCSPResponse whose status is successful.
     pub(super) fn read(response: &'a [u8]) -> Result<Self, ResponseError> {
@@ -117,10 +125,10 @@ impl<'a> Basic<'a> {
         }
         let (mut nonce, mut unknown_critical) = (None, false);
         if let Some(list) = fields.explicit_optional(1, tag::SEQUENCE)? {
-            for (oid, critical, value) in extensions(list)? {
-                match oid {
-                    NONCE => nonce = Some(der::only(value, tag::OCTET_STRING)?),
-                    _ => unknown_critical |= critical,
+            for extension in extensions(list)? {
+                match extension.oid {
+                    NONCE => nonce = Some(der::only(extension.value, tag::OCTET_STRING)?),
+                    _ => unknown_critical |= extension.critical,
                 }
             }
         }
@@ -145,7 +153,7 @@ impl<'a> Single<'a> {
         let this_update = time(fields.read(tag::GENERALIZED_TIME)?)?;
         let next_update = fields.explicit_optional(0, tag::GENERALIZED_TIME)?.map(time).transpose()?;
         let unknown_critical = match fields.explicit_optional(1, tag::SEQUENCE)? {
-            Some(list) => extensions(list)?.iter().any(|(_, critical, _)| *critical),
+            Some(list) => extensions(list)?.iter().any(|extension| extension.critical),
             None => false,
         };
         fields.finish()?;
@@ -181,10 +189,10 @@ fn certificates(list: &[u8]) -> Result<Vec<&[u8]>, ResponseError> {
     Ok(certificates)
 }
 
-/// OID, criticality and value of each; none twice.
-pub(super) fn extensions(list: &[u8]) -> Result<Vec<(&[u8], bool, &[u8])>, ResponseError> {
+/// Extensions, none twice.
+pub(super) fn extensions(list: &[u8]) -> Result<Vec<Extension<'_>>, ResponseError> {
     let mut list = Reader::new(list);
-    let mut extensions: Vec<(&[u8], bool, &[u8])> = Vec::new();
+    let mut extensions: Vec<Extension<'_>> = Vec::new();
     while !list.is_empty() {
         let mut fields = list.nested(tag::SEQUENCE)?;
         let oid = fields.read(tag::OID)?;
@@ -196,10 +204,10 @@ pub(super) fn extensions(list: &[u8]) -> Result<Vec<(&[u8], bool, &[u8])>, Respo
         };
         let value = fields.read(tag::OCTET_STRING)?;
         fields.finish()?;
-        if extensions.len() == MAX_EXTENSIONS || extensions.iter().any(|(known, ..)| *known == oid) {
+        if extensions.len() == MAX_EXTENSIONS || extensions.iter().any(|known| known.oid == oid) {
             return Err(ResponseError::Extensions);
         }
-        extensions.push((oid, critical, value));
+        extensions.push(Extension { oid, critical, value });
     }
     Ok(extensions)
 }

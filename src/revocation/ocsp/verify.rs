@@ -247,7 +247,8 @@ fn unknown_critical(der: &[u8]) -> Result<Option<&[u8]>, ResponseError> {
             && kind == tag::context(3)
         {
             let list = extensions(der::only(contents, tag::SEQUENCE)?)?;
-            return Ok(list.into_iter().find(|(oid, critical, _)| *critical && !KNOWN.contains(oid)).map(|(oid, ..)| oid));
+            let unknown = list.iter().find(|extension| extension.critical && !KNOWN.contains(&extension.oid));
+            return Ok(unknown.map(|extension| extension.oid));
         }
     }
     Ok(None)

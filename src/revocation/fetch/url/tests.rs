@@ -149,7 +149,7 @@ fn urls_that_could_be_read_in_two_ways_are_refused() {
         ("ldap:///CN=a,DC=b?certificateRevocationList;range=0-1", UrlError::LdapAttribute),
         ("ldap:///CN=a,DC=b?certificateRevocationList?sub", UrlError::LdapScope),
         ("ldap:///CN=a,DC=b?certificateRevocationList?one", UrlError::LdapScope),
-        ("ldap:///CN=a,DC=b?certificateRevocationList?base?(|(objectClass=*)(cn=*))", UrlError::LdapFilter),
+        ("ldap:///CN=a,DC=b?certificateRevocationList?base?(&(objectClass=*)(cn=*))", UrlError::LdapFilter),
         ("ldap:///CN=a,DC=b?certificateRevocationList?base?(userPassword=a*)", UrlError::LdapFilter),
         ("ldap:///CN=a,DC=b?certificateRevocationList?base?objectClass=*?bindname=x", UrlError::LdapFilter),
     ];

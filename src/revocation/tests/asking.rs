@@ -1,0 +1,306 @@
+//! Distribution points and responders.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls_pki_types::UnixTime;
+use tokio::sync::Semaphore;
+
+use super::judging::counted;
+use super::{at, cause, config, is_clear, refusal, status};
+use crate::failure::{Cause, Failure};
+use crate::revocation::ocsp::OcspAnswer;
+use crate::revocation::settle::{CrlSource, Later, Responder};
+use crate::revocation::testkit::{Ca, DAY, Device, NOW, full_name};
+use crate::revocation::{Link, Revocation, RevocationOrder, RevocationPolicy, Verdict};
+
+const SERIAL: &[u8] = &[0x1A, 5];
+const URI: &str = "http://pki/a.crl";
+const DELTA: &str = "http://pki/a+.crl";
+
+/// Serves lists by URI; a permit is needed for each answer.
+struct Web {
+    pages: Mutex<HashMap<String, Vec<u8>>>,
+    asked: AtomicUsize,
+    permits: Semaphore,
+}
+
+impl Web {
+    fn with(pages: &[(&str, Vec<u8>)]) -> Arc<Self> {
+        let web = Self { pages: Mutex::default(), asked: AtomicUsize::new(0), permits: Semaphore::new(1000) };
+        pages.iter().for_each(|(uri, page)| web.put(uri, page.clone()));
+        Arc::new(web)
+    }
+
+    fn put(&self, uri: &str, page: Vec<u8>) {
+        self.pages.lock().unwrap().insert(uri.to_owned(), page);
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl CrlSource for Web {
+    fn allows(&self, uri: &str) -> bool {
+        uri.starts_with("http://pki/")
+    }
+
+    fn crl<'a>(&'a self, uri: &'a str, _: Instant) -> Later<'a, Result<Vec<u8>, Failure>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.permits.acquire().await.unwrap().forget();
+            let page = self.pages.lock().unwrap().get(uri).cloned();
+            page.ok_or_else(|| Failure::new(Cause::RevocationUnknown, "404"))
+        })
+    }
+}
+
+/// Answers with one answer, known after the first question.
+struct Oracle {
+    answer: OcspAnswer,
+    asked: AtomicUsize,
+}
+
+impl Responder for Oracle {
+    fn known(&self, _: &Link<'_>, _: UnixTime) -> Option<OcspAnswer> {
+        (self.asked.load(Ordering::SeqCst) > 0).then(|| self.answer.clone())
+    }
+
+    fn ask<'a>(&'a self, _: &'a Link<'a>, _: UnixTime, _: Instant) -> Later<'a, OcspAnswer> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { self.answer.clone() })
+    }
+}
+
+fn oracle(answer: OcspAnswer) -> Arc<Oracle> {
+    Arc::new(Oracle { answer, asked: AtomicUsize::new(0) })
+}
+
+fn fetching(web: &Arc<Web>) -> Arc<Revocation> {
+    Revocation::assemble(&config(), Vec::new(), Some(Arc::clone(web) as Arc<dyn CrlSource>), None).unwrap()
+}
+
+async fn settled_at(engine: &Revocation, device: &Device, now: i64) -> Verdict {
+    let verdict = engine.settle(&[device.link()], at(now), Instant::now() + Duration::from_secs(60)).await;
+    assert!(!matches!(verdict, Verdict::Open(_)));
+    verdict
+}
+
+async fn settled(engine: &Revocation, device: &Device) -> Verdict {
+    settled_at(engine, device, NOW).await
+}
+
+#[tokio::test]
+async fn a_list_is_fetched_from_the_certificates_own_point_and_known_from_then_on() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(1).revoke(SERIAL, None).sign())]);
+    let engine = fetching(&web);
+    let device = ca.device(&[9]).at(&[URI]);
+    assert!(matches!(status(&engine, &device), Verdict::Open(_)));
+    assert!(is_clear(&settled(&engine, &device).await) && is_clear(&status(&engine, &device)));
+    assert_eq!(cause(status(&engine, &ca.device(SERIAL).at(&[URI]))), Cause::CertificateRevoked);
+    assert_eq!((web.asked(), counted(&engine, "fetched")), (1, 1));
+}
+
+#[tokio::test]
+async fn points_that_are_not_allowed_are_never_asked() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[("http://elsewhere/a.crl", ca.list(1).sign())]);
+    let engine = fetching(&web);
+    let device = ca.device(SERIAL).at(&["http://elsewhere/a.crl"]);
+    assert_eq!(cause(status(&engine, &device)), Cause::RevocationUnknown, "nobody to ask");
+    assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUnknown);
+    assert_eq!(web.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_thousand_waiting_ask_once() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(1).sign())]);
+    web.permits.forget_permits(1000);
+    let engine = fetching(&web);
+    let waiting: Vec<_> = (0..1000_u32)
+        .map(|n| {
+            let (engine, device) = (Arc::clone(&engine), ca.device(&n.to_be_bytes()).at(&[URI]));
+            tokio::spawn(async move { settled(&engine, &device).await })
+        })
+        .collect();
+    while web.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    web.permits.add_permits(1);
+    for waiter in waiting {
+        assert!(is_clear(&waiter.await.unwrap()));
+    }
+    assert_eq!(web.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_wait_longer_is_refused_and_the_answer_still_comes() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(1).sign())]);
+    web.permits.forget_permits(1000);
+    let engine = fetching(&web);
+    let device = ca.device(SERIAL).at(&[URI]);
+    let soon = tokio::time::Instant::now().into_std() + Duration::from_secs(1);
+    assert_eq!(cause(engine.settle(&[device.link()], at(NOW), soon).await), Cause::RevocationUnknown);
+    let mut changes = engine.changes();
+    web.permits.add_permits(1);
+    changes.changed().await.unwrap();
+    assert!(is_clear(&status(&engine, &device)));
+}
+
+#[tokio::test]
+async fn a_silent_point_is_not_asked_again_at_once_and_the_next_one_is_tried() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[]);
+    let engine = fetching(&web);
+    let device = ca.device(SERIAL).at(&[URI, "http://pki/b.crl"]);
+    assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUnknown);
+    assert_eq!(web.asked(), 2);
+    assert_eq!(cause(status(&engine, &device)), Cause::RevocationUnknown, "not open: nothing can be learnt now");
+    assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUnknown);
+    assert_eq!(web.asked(), 2);
+    web.put("http://pki/b.crl", ca.list(1).sign());
+    assert!(is_clear(&settled_at(&engine, &device, NOW + 60).await));
+}
+
+#[tokio::test]
+async fn what_is_fetched_must_be_signed_by_the_issuer_and_about_it() {
+    let (ca, forger, other) = (Ca::new("Device CA"), Ca::new("Device CA"), Ca::new("Other CA"));
+    let device = || ca.device(SERIAL).at(&[URI]).held_to(RevocationPolicy::Prefer);
+    let fetched = async |page: Vec<u8>| settled(&fetching(&Web::with(&[(URI, page)])), &device()).await;
+    assert_eq!(cause(fetched(ca.list(1).signed_by(&forger)).await), Cause::RevocationUntrusted);
+    for page in [other.list(1).sign(), b"<html>".to_vec(), Vec::new()] {
+        assert!(matches!(fetched(page).await, Verdict::Clear { open: Some(_), .. }), "policy prefer");
+    }
+    let split = ca.list(1).scope(&[&full_name(&["ldap:///CN=x"])]).sign();
+    assert!(matches!(fetched(split).await, Verdict::Clear { open: Some(_), .. }), "of another distribution point");
+}
+
+#[tokio::test]
+async fn an_older_list_from_the_net_does_not_replace_a_newer_one() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(5).valid(NOW - DAY, NOW + 100).revoke(SERIAL, None).sign())]);
+    let engine = fetching(&web);
+    let device = ca.device(SERIAL).at(&[URI]);
+    assert_eq!(cause(settled(&engine, &device).await), Cause::CertificateRevoked);
+    web.put(URI, ca.list(4).valid(NOW - 2 * DAY, NOW + 9 * DAY).sign());
+    let other = ca.device(&[9]).at(&[URI]);
+    assert_eq!(cause(settled_at(&engine, &other, NOW + 200).await), Cause::CrlExpired);
+    assert_eq!(cause(settled_at(&engine, &device, NOW + 200).await), Cause::CertificateRevoked);
+    assert_eq!(counted(&engine, "rollback-refused"), 1);
+}
+
+#[tokio::test]
+async fn an_expired_list_is_fetched_anew() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(1).valid(NOW - DAY, NOW + 100).sign())]);
+    let engine = fetching(&web);
+    let device = ca.device(SERIAL).at(&[URI]);
+    assert!(is_clear(&settled(&engine, &device).await));
+    web.put(URI, ca.list(2).valid(NOW, NOW + DAY).revoke(SERIAL, None).sign());
+    assert!(matches!(engine.status(&[device.link()], at(NOW + 200)), Verdict::Open(_)));
+    assert_eq!(cause(settled_at(&engine, &device, NOW + 200).await), Cause::CertificateRevoked);
+}
+
+#[tokio::test]
+async fn deltas_are_fetched_with_the_list_that_names_them() {
+    let ca = Ca::new("Device CA");
+    let base = ca.list(10).revoke(&[6], Some(6)).freshest(&[DELTA, "http://elsewhere/d"]).sign();
+    let delta = ca.list(11).delta_of(10).revoke(SERIAL, None).revoke(&[6], Some(8)).sign();
+    let web = Web::with(&[(URI, base), (DELTA, delta)]);
+    let engine = fetching(&web);
+    assert_eq!(cause(settled(&engine, &ca.device(SERIAL).at(&[URI])).await), Cause::CertificateRevoked);
+    assert!(is_clear(&settled(&engine, &ca.device(&[6]).at(&[URI])).await));
+    assert_eq!(web.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_list_in_use_is_fetched_again_before_it_ends_and_an_unused_one_is_not() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(1).valid(NOW - 100, NOW + 300).sign())]);
+    let engine = fetching(&web);
+    let device = ca.device(SERIAL).at(&[URI]);
+    assert!(is_clear(&settled(&engine, &device).await));
+    web.put(URI, ca.list(2).valid(NOW + 200, NOW + DAY).revoke(SERIAL, None).sign());
+    engine.shared().refresh(NOW + 170);
+    assert_eq!(web.asked(), 1, "not yet");
+    let mut changes = engine.changes();
+    changes.borrow_and_update();
+    engine.shared().refresh(NOW + 230);
+    changes.changed().await.unwrap();
+    assert_eq!(cause(status(&engine, &device)), Cause::CertificateRevoked);
+    engine.shared().refresh(NOW + 3 * DAY);
+    engine.shared().expire(NOW, NOW + 3 * DAY);
+    assert_eq!((web.asked(), engine.facts().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn responders_and_lists_are_asked_in_the_configured_order() {
+    let ca = Ca::new("Device CA");
+    let until = at(NOW + 50);
+    for (order, expected, asked) in
+        [(RevocationOrder::OcspFirst, until, (0, 1)), (RevocationOrder::CrlFirst, at(NOW + DAY), (1, 0))]
+    {
+        let (web, oracle) = (Web::with(&[(URI, ca.list(1).sign())]), oracle(OcspAnswer::Good { until }));
+        let mut config = config();
+        config.order = order;
+        let engine = Revocation::assemble(&config, Vec::new(), Some(web.clone()), Some(oracle.clone())).unwrap();
+        let device = ca.device(SERIAL).at(&[URI]);
+        assert!(matches!(status(&engine, &device), Verdict::Open(_)));
+        assert_eq!(settled(&engine, &device).await, Verdict::Clear { until: expected, open: None });
+        assert_eq!((web.asked(), oracle.asked.load(Ordering::SeqCst)), asked);
+        assert_eq!(status(&engine, &device), Verdict::Clear { until: expected, open: None });
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_vouch_is_made_up_for_by_the_other() {
+    let ca = Ca::new("Device CA");
+    let silence = || Failure::new(Cause::RevocationUnknown, "timeout");
+    let forged = || Failure::new(Cause::RevocationUntrusted, "by somebody else");
+    for order in [RevocationOrder::OcspFirst, RevocationOrder::CrlFirst] {
+        let judged = async |page: Option<Vec<u8>>, answer: OcspAnswer, policy: RevocationPolicy| {
+            let mut config = config();
+            config.order = order;
+            let web = Web::with(&page.map(|page| (URI, page)).into_iter().collect::<Vec<_>>());
+            let engine = Revocation::assemble(&config, Vec::new(), Some(web), Some(oracle(answer))).unwrap();
+            settled(&engine, &ca.device(SERIAL).at(&[URI]).held_to(policy)).await
+        };
+        let (require, prefer) = (RevocationPolicy::Require, RevocationPolicy::Prefer);
+        let good = || OcspAnswer::Good { until: at(NOW + 50) };
+        let list = || Some(ca.list(1).sign());
+        assert!(is_clear(&judged(list(), OcspAnswer::Unvouched(silence()), require).await));
+        assert!(is_clear(&judged(list(), OcspAnswer::Untrusted(forged()), require).await));
+        assert!(is_clear(&judged(None, good(), require).await));
+        let failure = refusal(judged(None, OcspAnswer::Unvouched(silence()), require).await);
+        assert!(failure.cause == Cause::RevocationUnknown && failure.detail.contains("OCSP: timeout"), "{failure}");
+        assert!(matches!(judged(None, OcspAnswer::Unvouched(silence()), prefer).await, Verdict::Clear { open: Some(_), .. }));
+        assert_eq!(cause(judged(None, OcspAnswer::Untrusted(forged()), prefer).await), Cause::RevocationUntrusted);
+        let revoked = OcspAnswer::Revoked { reason: Some(1), since: NOW };
+        let by_responder = judged(None, revoked, prefer).await;
+        assert!(refusal(by_responder).detail.contains("keyCompromise"));
+        let listed = Some(ca.list(1).revoke(SERIAL, None).sign());
+        if order == RevocationOrder::CrlFirst {
+            assert_eq!(cause(judged(listed, good(), prefer).await), Cause::CertificateRevoked);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_in_memory_that_revokes_overrules_a_responder_that_does_not() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(1).revoke(SERIAL, None).sign())]);
+    let oracle = oracle(OcspAnswer::Good { until: at(NOW + 50) });
+    let mut config = config();
+    config.order = RevocationOrder::CrlFirst;
+    let engine = Revocation::assemble(&config, Vec::new(), Some(web), Some(oracle.clone())).unwrap();
+    oracle.asked.store(1, Ordering::SeqCst);
+    let device = ca.device(SERIAL).at(&[URI]);
+    assert_eq!(cause(settled(&engine, &device).await), Cause::CertificateRevoked);
+    assert_eq!(cause(status(&engine, &device)), Cause::CertificateRevoked);
+}
