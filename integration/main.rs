@@ -27,3 +27,4 @@ mod isolation;
 mod mapping;
 mod minting;
 mod quiet_hit;
+mod revocation;

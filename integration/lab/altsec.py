@@ -43,12 +43,53 @@ def quoted(value):
     return value
 
 
-def name(distinguished):
-    def attribute(part):
-        dotted = part.oid.dotted_string
-        return f"{KEYS.get(dotted, f'OID.{dotted}')}={quoted(part.value)}"
+def elements(data):
+    """Tag and contents of each DER element."""
+    at = 0
+    while at < len(data):
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if length & 0x80:
+            octets = length & 0x7F
+            length = int.from_bytes(data[at : at + octets], "big")
+            at += octets
+        yield tag, data[at : at + length]
+        at += length
 
-    return ",".join(" ".join(map(attribute, rdn)) for rdn in distinguished.rdns)
+
+def contents(data):
+    return [value for _, value in elements(data)]
+
+
+def dotted(identifier):
+    arcs, arc = [], 0
+    for octet in identifier:
+        arc = arc << 7 | octet & 0x7F
+        if not octet & 0x80:
+            arcs.append(arc)
+            arc = 0
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, [first, arcs[0] - 40 * first, *arcs[1:]]))
+
+
+def name(distinguished):
+    """Of the contents of a Name. Read here: the library keeps an RDN's attributes in no order."""
+
+    def attribute(part):
+        (_, kind), (tag, value) = elements(part)
+        assert tag in (0x0C, 0x13, 0x16), "UTF8String, PrintableString, IA5String"
+        key = dotted(kind)
+        return f"{KEYS.get(key, f'OID.{key}')}={quoted(value.decode())}"
+
+    return ",".join(" ".join(map(attribute, contents(rdn))) for rdn in contents(distinguished))
+
+
+def issuer_name(certificate):
+    return name(contents(contents(certificate.tbs_certificate_bytes)[0])[3])
+
+
+def subject_name(certificate):
+    return name(contents(contents(certificate.tbs_certificate_bytes)[0])[5])
 
 
 def serial(certificate, sign_octet):
@@ -70,14 +111,14 @@ def public_key_bits(certificate):
 
 
 def issuer_serial(certificate, sign_octet=False):
-    return f"X509:<I>{name(certificate.issuer)}<SR>{serial(certificate, sign_octet)}"
+    return f"X509:<I>{issuer_name(certificate)}<SR>{serial(certificate, sign_octet)}"
 
 
 def issuer_serial_forward(certificate):
     """The number as it is printed everywhere else: a mistake that administrators make."""
     number = certificate.serial_number
     octets = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    return f"X509:<I>{name(certificate.issuer)}<SR>{octets.hex()}"
+    return f"X509:<I>{issuer_name(certificate)}<SR>{octets.hex()}"
 
 
 def key_identifier(certificate):
@@ -93,15 +134,15 @@ def sha1_of_key(certificate):
 
 
 def issuer_sid(certificate, sid):
-    return f"X509:<I>{name(certificate.issuer)}<SID>{sid}"
+    return f"X509:<I>{issuer_name(certificate)}<SID>{sid}"
 
 
 def issuer_subject(certificate):
-    return f"X509:<I>{name(certificate.issuer)}<S>{name(certificate.subject)}"
+    return f"X509:<I>{issuer_name(certificate)}<S>{subject_name(certificate)}"
 
 
 def subject(certificate):
-    return f"X509:<S>{name(certificate.subject)}"
+    return f"X509:<S>{subject_name(certificate)}"
 
 
 def mail(address):
@@ -109,4 +150,4 @@ def mail(address):
 
 
 def issuer(certificate):
-    return f"X509:<I>{name(certificate.issuer)}"
+    return f"X509:<I>{issuer_name(certificate)}"

@@ -65,7 +65,7 @@ MAPPED = [
 # The implicit UPN of one is the explicit UPN of the other.
 VICTIM, USURPER = "victim", "usurper"
 # UPN with a space at the end: Samba's equality finds it without.
-TRAILING = "trail"
+TRAILING, TRAILING_UPN = "trailing", "trail"
 
 COMPUTER = "pc1"
 READER = "svc-ldap"
@@ -110,7 +110,7 @@ def add_hazards(directory):
     directory.add_account(VICTIM, None, AES)
     directory.add_account(USURPER, f"{USURPER}@{DOMAIN}", AES)
     directory.set_unchecked(directory.dn_of(USURPER), "userPrincipalName", [f"{VICTIM}@{DOMAIN}"])
-    directory.add_account(TRAILING, f"{TRAILING}@{DOMAIN} ", AES)
+    directory.add_account(TRAILING, f"{TRAILING_UPN}@{DOMAIN} ", AES)
     samdb.add(
         {
             "dn": ldb.Dn(samdb, f"CN={COMPUTER},CN=Computers,{samdb.domain_dn()}"),
@@ -223,8 +223,9 @@ def write_lists(directory, out):
     with open(os.path.join(out, "users.tsv"), "w", encoding="utf-8") as file:
         for name, (account, upn, _) in PEOPLE.items():
             file.write(f"{name}\t{upn}\t{sids[account]}\n")
-        for name in [*GATED, VICTIM, TRAILING]:
+        for name in [*GATED, VICTIM]:
             file.write(f"{name}\t{name}@{DOMAIN}\t{sids[name]}\n")
+        file.write(f"{TRAILING_UPN}\t{TRAILING_UPN}@{DOMAIN}\t{sids[TRAILING]}\n")
         file.write(f"{USURPER}\t{VICTIM}@{DOMAIN}\t{sids[USURPER]}\n")
     with open(os.path.join(out, "sids.tsv"), "w", encoding="utf-8") as file:
         for account, sid in sorted(sids.items()):

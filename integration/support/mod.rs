@@ -85,6 +85,37 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// Revokes `pki/NAME.pem` and publishes the lists of its CA, until the returned guard is dropped.
+    pub fn revoke(&self, certificate: &str, options: &[&str]) -> Revoked {
+        self.revocation(&["revoke", certificate], options);
+        let options = options.iter().filter(|option| **option == "--delta").map(|option| (*option).to_owned()).collect();
+        Revoked { lab: self.clone(), certificate: certificate.to_owned(), options }
+    }
+
+    /// integration/lab/revocation.py
+    pub fn revocation(&self, action: &[&str], options: &[&str]) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/lab/revocation.py");
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg("-B").arg(script).arg(&self.directory).args(action).args(options);
+        assert!(command.status().expect("python3").success(), "{action:?}");
+    }
+}
+
+/// A certificate that is revoked for now.
+pub struct Revoked {
+    lab: Lab,
+    certificate: String,
+    options: Vec<String>,
+}
+
+impl Drop for Revoked {
+    fn drop(&mut self) {
+        let options: Vec<_> = self.options.iter().map(String::as_str).collect();
+        self.lab.revocation(&["restore", &self.certificate], &options);
+    }
+}
+
 /// NORMAL_ACCOUNT and DONT_EXPIRE_PASSWORD; ACCOUNTDISABLE.
 const ENABLED: u32 = 0x200 | 0x1_0000;
 const ACCOUNT_DISABLE: u32 = 0x2;
