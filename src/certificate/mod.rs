@@ -14,6 +14,8 @@
 mod extensions;
 mod facts;
 mod files;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod name;
 mod reader;
 mod signature;

@@ -31,6 +31,8 @@ mod decode;
 mod dn;
 mod entry;
 mod filter;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod gate;
 mod pool;
 mod question;

@@ -11,6 +11,8 @@
 mod breaker;
 mod cache;
 mod counters;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod request;
 mod response;
 mod verify;
