@@ -174,10 +174,10 @@ fn chain(leaf: CertificateDer<'static>, authorities: &[CertificateDer<'static>])
     let mut chain = vec![leaf];
     while chain.len() <= MAX_ISSUERS {
         let Some(Ok(last)) = chain.last().map(|der| Certificate::read(der)) else { break };
-        let issued = |der: &&CertificateDer<'static>| {
+        let is_next = |der: &&CertificateDer<'static>| {
             !chain.contains(der) && Certificate::read(der).is_ok_and(|issuer| issuer.subject == last.issuer)
         };
-        let Some(issuer) = authorities.iter().find(issued).cloned() else { break };
+        let Some(issuer) = authorities.iter().find(is_next).cloned() else { break };
         chain.push(issuer);
     }
     chain
