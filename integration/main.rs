@@ -21,7 +21,10 @@ mod support;
 
 mod bridge;
 mod delegation;
+mod directory;
 mod doctor;
 mod isolation;
+mod mapping;
 mod minting;
 mod quiet_hit;
+mod revocation;

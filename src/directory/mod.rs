@@ -31,11 +31,15 @@ mod decode;
 mod dn;
 mod entry;
 mod filter;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod gate;
 mod pool;
 mod question;
 mod root_dse;
 mod server;
+#[cfg(test)]
+mod testkit;
 mod trouble;
 
 use std::fmt;

@@ -18,7 +18,7 @@ use crate::revocation::judge::{Word, judge};
 use crate::revocation::lists::{Held, Lists, Signer, Source, Taken};
 use crate::revocation::ocsp::OcspAnswer;
 use crate::revocation::online::Online;
-use crate::revocation::refresh::Points;
+use crate::revocation::refresh::{Points, say_ended};
 use crate::revocation::settle::{Asked, CrlSource, Flights, Responder};
 use crate::revocation::tally::Tally;
 use crate::revocation::{
@@ -198,17 +198,21 @@ impl Shared {
         let (crl, source, text) = (Arc::clone(&held.crl), held.source.clone(), held.describe());
         let issuer = crate::certificate::name_text(&crl.issuer);
         let verified = held.signer.is_known();
-        let taken = self.change(|lists| lists.take(held));
+        let ended = held.end(self.grace()) < held.taken;
+        let taken = self.change(|lists| lists.take(held.clone()));
         match &taken {
             Taken::New => {
                 tracing::info!(%issuer, list = text, entries = crl.entries.len(), delta = crl.delta_of.is_some(), verified, "CRL loaded");
+                if ended {
+                    say_ended(&held);
+                }
                 self.moved();
             }
             Taken::Same => {}
-            Taken::Older { held } => {
+            Taken::Older { held: newer } => {
                 self.tally.count(Decision::RollbackRefused);
                 tracing::warn!(
-                    event = "crl-rollback-refused", %issuer, refused = text, held, %source,
+                    event = "crl-rollback-refused", %issuer, refused = text, held = newer, %source,
                     "a CRL older than the one held is not used; if the CA was restored from a backup, restart the bridge"
                 );
             }
@@ -226,14 +230,14 @@ impl Shared {
             return unasked(now);
         }
         let word = judge(lists, link, seconds(now), self.grace());
-        self.weigh(word, self.known(link, now), link, now, || self.may_learn(lists, link, seconds(now)))
+        self.weigh(word, &self.known(link, now), link, now, || self.may_learn(lists, link, seconds(now)))
     }
 
     /// Weighs what the lists and the responder say, in the configured order. `may_learn`: whether asking for lists may bring more.
     pub(super) fn weigh(
         &self,
         word: Word,
-        asked: Asked,
+        asked: &Asked,
         link: &Link<'_>,
         now: UnixTime,
         may_learn: impl Fn() -> bool,
@@ -243,13 +247,19 @@ impl Shared {
             Word::Clear { until } => (Some(until), None),
             Word::Untrusted(failure) | Word::Nothing(failure) => (None, Some(failure)),
         };
-        let (answered_until, silence) = match &asked {
+        let (answered_until, silence) = match asked {
             Asked::Said(OcspAnswer::Revoked { reason, since }) => return Verdict::Refused(responder_says(*reason, *since)),
             Asked::Said(OcspAnswer::Good { until }) => (Some(seconds(*until)), None),
             Asked::Said(OcspAnswer::Unvouched(failure) | OcspAnswer::Untrusted(failure)) => (None, Some(failure)),
             Asked::Nobody | Asked::NotYet => (None, None),
         };
-        let doubt = || joined(doubt.clone().unwrap_or_else(|| Cause::RevocationUnknown.into()), silence);
+        let doubt = || {
+            let mut listed = doubt.clone().unwrap_or_else(|| Cause::RevocationUnknown.into());
+            for (uri, trouble) in self.troubles(link) {
+                listed.detail = format!("{}; {uri}: {trouble}", listed.detail);
+            }
+            joined(listed, silence)
+        };
         let vouched = match self.config.order {
             RevocationOrder::OcspFirst if matches!(asked, Asked::NotYet) => return Verdict::Open(doubt()),
             RevocationOrder::OcspFirst => answered_until.or(listed_until),

@@ -1,6 +1,8 @@
 //! Fetching CRLs from distribution points that verified certificates name: only from where the operator allows it, never more than
 //! he allows, never longer than he waits. What comes back is bytes of a stranger.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod http;
 mod ldap;
 mod url;

@@ -1,6 +1,8 @@
 //! The lists held: by issuer, then by the key that signed them. Of a series - same key, same scope, full lists or deltas - the newest
 //! stays, and nothing older ever takes its place. Lists by several keys of one name (a renewed CA: `CA.crl`, `CA(1).crl`) live side by
 //! side; which of them speaks for a certificate is a matter of the key that signed it.
+//!
+//! What is held lives as long as the process: after a restart, the files and distribution points decide anew.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -247,4 +249,30 @@ pub(super) fn shown(seconds: i64) -> String {
     let text = String::from_utf8_lossy(&digits);
     let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
     format!("{}-{}-{} {}:{}:{}Z", part(0..4), part(4..6), part(6..8), part(8..10), part(10..12), part(12..14))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::testkit::Ca;
+
+    #[test]
+    fn no_more_lists_are_held_than_allowed_but_each_may_be_renewed() {
+        let ca = Ca::new("Device CA");
+        let mut lists = Lists::default();
+        let mut take = |series: usize, number| {
+            let scope = crate::revocation::testkit::full_name(&[&format!("http://a/{series}")]);
+            let crl = Crl::read(&ca.list(number).scope(&[&scope]).sign()).unwrap();
+            let signer = Signer::Known(ca.authority().public_key);
+            let source = Source::Fetched("http://a/".into());
+            lists.take(Held { crl: Arc::new(crl), source, taken: 0, used: Arc::default(), signer })
+        };
+        for series in 0..MAX_LISTS {
+            assert_eq!(take(series, 1), Taken::New);
+        }
+        assert_eq!(take(MAX_LISTS, 1), Taken::TooMany);
+        assert_eq!(take(7, 2), Taken::New);
+        assert_eq!(take(7, 2), Taken::Same);
+        assert!(matches!(take(7, 1), Taken::Older { .. }));
+    }
 }

@@ -27,6 +27,8 @@ mod engine;
 mod entries;
 mod fetch;
 mod files;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod judge;
 mod lists;
 mod ocsp;

@@ -11,6 +11,8 @@
 mod breaker;
 mod cache;
 mod counters;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod request;
 mod response;
 mod verify;
@@ -249,7 +251,8 @@ impl Inner {
 
     /// Asks one responder.
     async fn consult(&self, responder: &HttpUrl, inquiry: &Inquiry, deadline: Instant) -> Result<Statement, OcspAnswer> {
-        let place = format!("{}{}", responder.origin, responder.path);
+        let scheme = if responder.origin.secure { "https" } else { "http" };
+        let place = format!("{scheme}://{}{}", responder.origin, responder.path);
         let told = |reason: &dyn fmt::Display| format!("{}: {reason}", shown(&place));
         let leave = self.breakers.enter(&responder.origin, Instant::now()).map_err(|rest| {
             count(&self.counters.breaker_open, 1);

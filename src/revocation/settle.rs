@@ -101,7 +101,7 @@ impl Shared {
             asked = self.ask(asked, link, now, deadline).await;
         }
         let word = judge(&self.lists(), link, seconds(now), self.grace());
-        match self.weigh(word, asked, link, now, || false) {
+        match self.weigh(word, &asked, link, now, || false) {
             Verdict::Open(failure) => unvouched(link.policy, failure, now),
             verdict => verdict,
         }
@@ -110,6 +110,12 @@ impl Shared {
     /// Whether lists might say more about this certificate than they do, if somebody asked now.
     pub(super) fn may_learn(&self, lists: &Lists, link: &Link<'_>, now: i64) -> bool {
         pending(lists, link) || self.points_of(link).iter().any(|uri| self.points.may_ask(uri, now))
+    }
+
+    /// What was wrong with the certificate's distribution points the last time they were asked.
+    pub(super) fn troubles(&self, link: &Link<'_>) -> Vec<(Arc<str>, String)> {
+        let points = self.points_of(link).into_iter();
+        points.filter_map(|uri| self.points.trouble(&uri).map(|trouble| (uri, trouble))).collect()
     }
 
     /// What the responder said of it lately.
@@ -223,7 +229,9 @@ impl Shared {
         let Some(fetcher) = &self.fetcher else { return Err(Cause::RevocationUnknown.into()) };
         // Never closed: the semaphore lives as long as we do.
         let _place = self.flights.places.acquire().await;
-        let bytes = fetcher.crl(uri, Instant::now() + self.config.fetch_timeout).await?;
+        let deadline = Instant::now() + self.config.fetch_timeout;
+        let bytes = tokio::time::timeout_at(deadline.into(), fetcher.crl(uri, deadline)).await;
+        let bytes = bytes.unwrap_or_else(|_| Err(Failure::new(Cause::RevocationUnknown, "no answer in time")))?;
         let (shared, uri, authority) = (Arc::clone(self), Arc::clone(uri), authority.clone());
         let taking = tokio::task::spawn_blocking(move || shared.take_fetched(bytes, &uri, &authority, now));
         taking.await.unwrap_or_else(|_| Err(Failure::new(Cause::RevocationUnknown, "reading the CRL ended without a word")))

@@ -8,6 +8,8 @@
 pub mod alt_security;
 mod alternative_names;
 mod distinguished_name;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub mod name_match;
 mod sid_extension;
 #[cfg(test)]

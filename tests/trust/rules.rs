@@ -202,9 +202,9 @@ fn application_policies_of_a_ca_bind_what_it_issues() {
         let issuing = root.subordinate("Issuing CA", |params| params.custom_extensions = vec![application_policies(listed)]);
         let admitted = admit(&trust, &[issuing.device(|_| {}).der, issuing.der]);
         if let_in {
-            admitted.unwrap()
+            admitted.unwrap();
         } else {
-            refused(admitted, Cause::CertificateUnsuitable, "CN=Issuing CA may issue only for")
+            refused(admitted, Cause::CertificateUnsuitable, "CN=Issuing CA may issue only for");
         }
     }
 }
