@@ -57,11 +57,9 @@ impl Admission {
     }
 
     /// The same for what can be known without asking anybody: nobody is mapped by rules that look accounts up, and the directory's
-    /// NTAuth store does not count.
+    /// NTAuth store does not count. A chain whose revocation is open must not be settled.
     pub(in crate::cli) async fn load_offline(config: &Config) -> Result<Self, String> {
         let mut certificates = config.client_certificates.clone();
-        certificates.revocation.distribution_points.clear();
-        certificates.revocation.ocsp = None;
         if certificates.nt_auth == NtAuth::Directory {
             certificates.nt_auth = NtAuth::Off;
         }
