@@ -283,6 +283,7 @@ async fn revocation_that_never_answers_is_not_waited_for_beyond_the_deadline() {
 
 #[tokio::test]
 async fn each_certificate_of_the_path_is_asked_about_under_what_its_own_issuer_is_held_to() {
+    use RevocationPolicy::{Off, Prefer, Require};
     let site = Site::new();
     let entry = |name: &str, ca: &Ca, revocation| IssuerConfig {
         certificate: site.write(name, &ca.pem()),
@@ -293,7 +294,6 @@ async fn each_certificate_of_the_path_is_asked_about_under_what_its_own_issuer_i
     };
     let root = |revocation| entry("entry-root.pem", &site.root, revocation);
     let issuing = |revocation| entry("entry-issuing.pem", &site.issuing, revocation);
-    use RevocationPolicy::{Off, Prefer, Require};
     for (issuers, leaf, intermediate) in [
         (vec![], Require, Require),
         (vec![root(Some(Prefer))], Prefer, Prefer),
