@@ -20,6 +20,7 @@
 mod support;
 
 mod bridge;
+mod certificates;
 mod delegation;
 mod directory;
 mod doctor;

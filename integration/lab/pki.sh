@@ -122,8 +122,8 @@ points_of() {
     case $1 in
         issuing-ca*) printf 'crlDistributionPoints = cdp\nauthorityInfoAccess = @aia\n' ;;
         *)
-            echo "crlDistributionPoints = URI:$CRLS/device-ca.crl"
-            echo "authorityInfoAccess = caIssuers;URI:$CRLS/device-ca.crt"
+            echo "crlDistributionPoints = URI:$CRLS/$1.crl"
+            echo "authorityInfoAccess = caIssuers;URI:$CRLS/$1.crt"
             ;;
     esac
 }
