@@ -293,7 +293,12 @@ impl Server {
         match trouble {
             None | Some(Trouble::Answer(_) | Trouble::Elsewhere(_)) => self.succeeded(),
             Some(Trouble::Server(failure) | Trouble::Stale(failure)) => self.failed(&failure.detail),
-            Some(Trouble::Busy(_) | Trouble::Credentials(_)) => lock(&self.condition).probed = false,
+            Some(Trouble::Credentials(failure)) => {
+                let mut condition = lock(&self.condition);
+                condition.probed = false;
+                condition.last_failure = Some(failure.detail.clone());
+            }
+            Some(Trouble::Busy(_)) => lock(&self.condition).probed = false,
         }
     }
 

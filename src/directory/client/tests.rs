@@ -327,7 +327,7 @@ static SERVER: LazyLock<(tokio::runtime::Runtime, Authority, FakeServer)> = Lazy
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn no_answer_breaks_more_than_itself(bytes in prop::collection::vec(any::<u8>(), 1..5), at in any::<prop::sample::Index>(), cut in any::<bool>()) {
         // A good answer with a part overwritten.

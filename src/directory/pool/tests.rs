@@ -207,6 +207,8 @@ async fn a_wrong_password_is_shown_once_to_one_server_and_its_meaning_told() {
         assert!(!failure.detail.contains("wrong\n"));
     }
     assert_eq!((one.binds(), two.binds()), (1, 0));
+    let [health, _] = directory.health().try_into().unwrap();
+    assert!(health.failures == 0 && health.last_failure.is_some_and(|why| why.contains("wrong password")));
 }
 
 #[tokio::test]
@@ -295,10 +297,10 @@ async fn what_breaks_the_form_of_an_answer_is_contained_and_the_next_server_is_a
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
     ];
     let authority = Authority::new();
-    let second = authority.server(sound).await;
+    let (first, second) = (authority.server(sound).await, authority.server(sound).await);
     for bytes in broken {
         let raw = bytes.clone();
-        let first = authority.server(instead(move || Reply::Raw(raw.clone()))).await;
+        first.now(instead(move || Reply::Raw(raw.clone())));
         let directory = authority.directory(&[&first, &second]);
         let found = find(&directory).await;
         assert_eq!(found.map(|found| found.len()), Ok(1), "{:02x?}", bytes.get(..bytes.len().min(40)));
