@@ -49,7 +49,7 @@ pub(super) struct EntriesBuilder {
 #[derive(Default)]
 pub(super) struct Entries {
     /// In the order of their hashes.
-    entries: Box<[Entry]>,
+    table: Box<[Entry]>,
     /// Where the entries start whose hashes start with the bits of the index; one more at the end.
     directory: Box<[u32]>,
     long: Box<[(Box<[u8]>, Revoked)]>,
@@ -89,7 +89,7 @@ impl EntriesBuilder {
         self.long.dedup_by(|later, kept| later.0 == kept.0);
         Entries {
             directory: directory(&self.entries),
-            entries: self.entries.into_iter().map(|(_, entry)| entry).collect(),
+            table: self.entries.into_iter().map(|(_, entry)| entry).collect(),
             long: self.long.into_boxed_slice(),
             hasher: self.hasher,
         }
@@ -106,20 +106,20 @@ impl Entries {
         };
         let place = place(hash(&self.hasher, &wanted), self.directory.len().saturating_sub(1))?;
         let [start, end] = *self.directory.get(place..)?.first_chunk()?;
-        let bucket = self.entries.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
+        let bucket = self.table.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
         let entry = bucket.iter().find(|entry| entry.serial == wanted)?;
         Some(Revoked { reason: entry.reason, since: i64::from(u32::from_be_bytes(entry.since)) })
     }
 
     /// How many certificates are listed.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.long.len()
+        self.table.len() + self.long.len()
     }
 
     /// Memory they take.
     pub(super) fn bytes(&self) -> usize {
         let long: usize = self.long.iter().map(|(serial, _)| serial.len() + size_of::<(Box<[u8]>, Revoked)>()).sum();
-        size_of_val(&*self.entries) + size_of_val(&*self.directory) + long
+        size_of_val(&*self.table) + size_of_val(&*self.directory) + long
     }
 }
 

@@ -81,7 +81,7 @@ impl Lists {
     }
 
     /// Takes a list in, or says why not.
-    pub(super) fn take(&mut self, new: Held) -> Taken {
+    pub(super) fn take(&mut self, new: Arc<Held>) -> Taken {
         let (count, bytes) = self.iter().fold((0, 0), |(count, bytes), held| (count + 1, bytes + held.bytes()));
         let family = self.by_issuer.entry(new.crl.issuer.clone()).or_default();
         if new.signer.is_known() {
@@ -90,11 +90,11 @@ impl Lists {
         let rival = family.iter_mut().find(|held| held.is_rival_of(&new));
         let order = rival.as_ref().map(|held| new.crl.order(&held.crl));
         match (rival, order) {
-            (Some(held), Some(Ordering::Greater)) => *held = Arc::new(new),
-            (Some(held), Some(Ordering::Equal)) => return held.meet(new),
+            (Some(held), Some(Ordering::Greater)) => *held = new,
+            (Some(held), Some(Ordering::Equal)) => return held.meet(&new),
             (Some(held), _) => return Taken::Older { held: held.describe() },
             (None, _) if count >= MAX_LISTS || bytes + new.bytes() > MAX_BYTES => return Taken::TooMany,
-            (None, _) => family.push(Arc::new(new)),
+            (None, _) => family.push(new),
         }
         Taken::New
     }
@@ -185,10 +185,10 @@ impl Held {
     }
 
     /// The same list from another place: one that the administrator configured counts for more, see [`super::judge`].
-    fn meet(self: &mut Arc<Self>, other: Self) -> Taken {
+    fn meet(self: &mut Arc<Self>, other: &Self) -> Taken {
         let configured = matches!((&self.source, &other.source), (Source::Fetched(_), Source::File(_)));
         if configured && self.crl.digest == other.crl.digest {
-            *self = Arc::new(Self { source: other.source, ..(**self).clone() });
+            *self = Arc::new(Self { source: other.source.clone(), ..(**self).clone() });
         }
         Taken::Same
     }
@@ -265,7 +265,7 @@ mod tests {
             let crl = Crl::read(&ca.list(number).scope(&[&scope]).sign()).unwrap();
             let signer = Signer::Known(ca.authority().public_key);
             let source = Source::Fetched("http://a/".into());
-            lists.take(Held { crl: Arc::new(crl), source, taken: 0, used: Arc::default(), signer })
+            lists.take(Arc::new(Held { crl: Arc::new(crl), source, taken: 0, used: Arc::default(), signer }))
         };
         for series in 0..MAX_LISTS {
             assert_eq!(take(series, 1), Taken::New);

@@ -125,9 +125,14 @@ impl Ocsp {
         })))
     }
 
-    /// What memory knows; no I/O.
+    /// What memory knows, or that there is nobody to ask; no I/O.
     pub(crate) fn known(&self, link: &Link<'_>, now: UnixTime) -> Option<OcspAnswer> {
-        self.0.answers.get(&Key::of(link), now)
+        let key = Key::of(link);
+        let nobody = || match self.0.responder {
+            Some(_) => None,
+            None => self.0.named_by(link).err().map(|reason| self.0.answers.or_revoked(&key, unvouched(reason))),
+        };
+        self.0.answers.get(&key, now).or_else(nobody)
     }
 
     /// What memory knows or a responder says before the deadline. The question goes on when the deadline passes, so that the

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -16,39 +15,13 @@ use crate::revocation::engine::{Shared, locked, seconds, unasked, unvouched};
 use crate::revocation::judge::{CLOCK_SKEW, Word, judge};
 use crate::revocation::lists::{Held, Lists, Signer, Source, Taken, shown};
 use crate::revocation::ocsp::OcspAnswer;
+use crate::revocation::outside::Asked;
 use crate::revocation::{Decision, Link, OwnedAuthority, RevocationOrder, RevocationPolicy, Verdict};
 
 /// Lists fetched at the same time: each may be as large as allowed.
 const CONCURRENT_FETCHES: usize = 4;
 /// Distribution points of one certificate that are asked.
 const MAX_POINTS: usize = 8;
-
-/// What comes later.
-pub(super) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Where lists are fetched.
-pub(super) trait CrlSource: Send + Sync {
-    /// Whether this URI may be asked.
-    fn allows(&self, uri: &str) -> bool;
-    /// The list there, DER or PEM.
-    fn crl<'a>(&'a self, uri: &'a str, deadline: Instant) -> Later<'a, Result<Vec<u8>, Failure>>;
-}
-
-/// Who answers about single certificates (OCSP).
-pub(super) trait Responder: Send + Sync {
-    /// What memory knows; nothing where somebody should be asked.
-    fn known(&self, link: &Link<'_>, now: UnixTime) -> Option<OcspAnswer>;
-    /// Asks.
-    fn ask<'a>(&'a self, link: &'a Link<'a>, now: UnixTime, deadline: Instant) -> Later<'a, OcspAnswer>;
-}
-
-/// How far OCSP has come with one certificate.
-pub(super) enum Asked {
-    /// No responder is configured.
-    Nobody,
-    NotYet,
-    Said(OcspAnswer),
-}
 
 /// Questions under way.
 pub(super) struct Flights {
@@ -293,12 +266,6 @@ impl Shared {
             drop(place);
         });
         receiver
-    }
-}
-
-impl Asked {
-    fn is_decided(&self) -> bool {
-        matches!(self, Self::Said(OcspAnswer::Good { .. } | OcspAnswer::Revoked { .. }))
     }
 }
 

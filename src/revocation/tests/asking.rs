@@ -12,10 +12,11 @@ use super::judging::counted;
 use super::{Place, at, cause, config, is_clear, refusal, status};
 use crate::der::tag;
 use crate::failure::{Cause, Failure};
+use crate::revocation::fetch::testkit::{Reply, Server, ok};
 use crate::revocation::ocsp::OcspAnswer;
-use crate::revocation::settle::{CrlSource, Later, Responder};
+use crate::revocation::outside::{CrlSource, Later, Responder};
 use crate::revocation::testkit::{Ca, DAY, Device, NOW, element, extension, full_name, points};
-use crate::revocation::{Link, Revocation, RevocationOrder, RevocationPolicy, Verdict};
+use crate::revocation::{Link, OcspConfig, Revocation, RevocationOrder, RevocationPolicy, Verdict};
 
 const SERIAL: &[u8] = &[0x1A, 5];
 const URI: &str = "http://pki/a.crl";
@@ -385,4 +386,24 @@ async fn a_list_in_memory_that_revokes_overrules_a_responder_that_does_not() {
     let device = ca.device(SERIAL).at(&[URI]);
     assert_eq!(cause(settled(&engine, &device).await), Cause::CertificateRevoked);
     assert_eq!(cause(status(&engine, &device)), Cause::CertificateRevoked);
+}
+
+#[tokio::test]
+async fn the_engine_as_configured_fetches_over_http_and_asks_no_responder_that_is_not_named() {
+    let ca = Ca::new("Device CA");
+    let list = ca.list(1).revoke(SERIAL, None).sign();
+    let server = Server::start(move |_| Reply::Bytes(ok(&list))).await;
+    let mut config = config();
+    config.distribution_points = vec![server.url("/")];
+    let (responders, timeout) = (vec![server.url("/ocsp")], Duration::from_secs(3));
+    config.ocsp = Some(OcspConfig { responders, url: None, timeout, nonce: false, max_age: Duration::from_hours(1) });
+    let engine = Revocation::load(&config, Vec::new(), None).unwrap();
+    let uri = server.url("/a.crl");
+    let device = ca.device(&[9]).at(&[&uri]);
+    assert!(is_clear(&settled(&engine, &device).await));
+    assert!(is_clear(&status(&engine, &device)));
+    assert_eq!(cause(status(&engine, &ca.device(SERIAL).at(&[&uri]))), Cause::CertificateRevoked);
+    assert_eq!(server.requests().len(), 1);
+    assert_eq!(engine.fetch_counts().unwrap().asked, 1);
+    assert_eq!(engine.ocsp_counts().unwrap().asked, 0);
 }
