@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CustomExtension, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, OtherNameValue, RevokedCertParams, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint, CustomExtension,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, OtherNameValue, RevokedCertParams, SanType,
     SerialNumber, date_time_ymd,
 };
 use serde_json::Value;
@@ -340,7 +340,11 @@ fn a_directory_that_does_not_answer_refuses_with_its_own_reason() {
 #[test]
 fn offline_what_would_be_asked_about_revocation_is_said_and_what_files_say_counts() {
     let site = Site::new();
-    let file = site.issue("alice.pem", strong);
+    let file = site.issue("alice.pem", |params| {
+        strong(params);
+        let uris = vec!["http://crl.invalid/ca.crl".to_owned()];
+        params.crl_distribution_points = vec![CrlDistributionPoint { uris }];
+    });
     let require = CONFIG.replace("policy = \"off\"", "policy = \"require\", distribution_points = [\"http://crl.invalid/\"]");
     site.write("bridge.toml", &require);
     let output = site.explain(&["--offline", "--json", &file]);
@@ -349,6 +353,14 @@ fn offline_what_would_be_asked_about_revocation_is_said_and_what_files_say_count
     assert_eq!((report["certificates"][0]["verdict"].as_str(), code(&output)), (Some("strong"), 0));
     let text = out(&site.explain(&["--offline", &file]));
     assert!(text.contains("  chain       verified; not asked: revocation\n"), "{text}");
+
+    site.write(
+        "bridge.toml",
+        CONFIG.replace("policy = \"off\"", "policy = \"require\", distribution_points = [\"http://else.invalid/\"]"),
+    );
+    let output = site.explain(&["--offline", "--json", &file]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["certificates"][0]["decision"]["reason"], "revocation-unknown", "nobody would be asked online either");
 
     let revoked = RevokedCertParams {
         serial_number: SerialNumber::from_slice(&[0xA1, 0xB2, 0xC3]),

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::directory::{Accounts, Directory};
 use crate::failure::Failure;
 use crate::identity::Mapper;
-use crate::revocation::Revocation;
+use crate::revocation::{ListSource, Revocation};
 use crate::tls::{self, NtAuth, Trust};
 
 /// Time for everybody who has to be asked about one certificate: responders, distribution points, the directory.
@@ -35,7 +35,8 @@ impl Admission {
         let directory = config.directory.as_ref().map(Directory::load).transpose().map_err(|error| error.to_string())?;
         let known = tls::authorities(&config.client_certificates).map_err(|error| error.to_string())?;
         let revocation = {
-            let (config, directory) = (config.client_certificates.revocation.clone(), directory.clone());
+            let config = config.client_certificates.revocation.clone();
+            let directory = directory.clone().map(|directory| Arc::new(directory) as Arc<dyn ListSource>);
             // CRLs may be large.
             let loading = tokio::task::spawn_blocking(move || Revocation::load(&config, known, directory));
             loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?
@@ -57,11 +58,9 @@ impl Admission {
     }
 
     /// The same for what can be known without asking anybody: nobody is mapped by rules that look accounts up, and the directory's
-    /// NTAuth store does not count.
+    /// NTAuth store does not count. A chain whose revocation is open must not be settled.
     pub(in crate::cli) async fn load_offline(config: &Config) -> Result<Self, String> {
         let mut certificates = config.client_certificates.clone();
-        certificates.revocation.distribution_points.clear();
-        certificates.revocation.ocsp = None;
         if certificates.nt_auth == NtAuth::Directory {
             certificates.nt_auth = NtAuth::Off;
         }

@@ -323,24 +323,38 @@ fn catalog_of(server: &DirectoryServer) -> DirectoryServer {
 
 /// TLS that trusts the configured anchors and nobody else.
 fn trusting(config: &DirectoryConfig) -> Result<ClientConfig, LoadError> {
+    let remedy = "name the CA that issued the directory servers' certificates in directory.trust_anchors";
     let mut roots = RootCertStore::empty();
     for path in &config.trust_anchors {
         for certificate in read_certificate_chain(path)? {
-            roots.add(certificate).map_err(|error| {
-                LoadError::new(path, error.to_string(), "name the CA that issued the directory servers' certificates")
-            })?;
+            roots.add(certificate).map_err(|error| LoadError::new(path, error.to_string(), remedy))?;
         }
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let anchors = || config.trust_anchors.first().cloned().unwrap_or_default();
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| LoadError::new(&anchors(), error.to_string(), "this is a defect of the build"))?;
+    if roots.is_empty() {
+        return Err(LoadError::new(&config.bind_password_file, "would be sent to servers that nobody vouches for", remedy));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let versions = builder.with_safe_default_protocol_versions();
+    let builder = versions.map_err(|error| LoadError::new(&config.bind_password_file, error.to_string(), remedy))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn malformed(entry: &Entry, attribute: &str) -> Failure {
     Failure::new(Cause::DirectoryInvalid, format!("{}: {attribute} is malformed", entry.dn))
+}
+
+#[cfg(test)]
+impl Directory {
+    /// Asks these servers as catalogues, which are on other ports than real ones.
+    pub(super) fn with_catalog(self, servers: &[DirectoryServer]) -> Self {
+        let pool = Pool::new(Source::Listed(servers.to_vec()), ServerRole::GlobalCatalog, self.0.means.clone());
+        assert!(self.0.catalog.set(pool).is_ok());
+        self
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.0.means.connector
+    }
 }
 
 #[cfg(test)]

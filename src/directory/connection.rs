@@ -5,6 +5,7 @@
 //! to its question's own limit.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ldap3::controls::RawControl;
@@ -15,12 +16,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::directory::ber;
+use crate::directory::ber::{self, Malformed};
 use crate::directory::credential::{Credential, exchange};
 use crate::directory::entry::Entry;
 use crate::directory::gate::Gate;
 use crate::directory::trouble::{self, Trouble, describe};
 use crate::directory::{DirectorySecurity, DirectoryServer};
+use crate::failure::{Cause, Failure};
 
 /// LDAP_SERVER_DOMAIN_SCOPE_OID (MS-ADTS 3.1.1.3.4.1.4): no references to other domains are made up.
 const DOMAIN_SCOPE: &str = "1.2.840.113556.1.4.1339";
@@ -70,18 +72,13 @@ pub(super) struct Connection {
 }
 
 impl Connector {
-    /// TCP, TLS and bind; the limits are those of the configuration and the caller's.
-    pub(super) async fn open(&self, server: &DirectoryServer, limit: Duration) -> Result<Connection, Trouble> {
-        let opening = async {
-            let mut tls = timeout(self.connect_timeout, self.secured(server))
-                .await
-                .map_err(|_| Trouble::unreachable(format!("no connection within {:?}", self.connect_timeout)))??;
-            timeout(self.operation_timeout, self.credential.bind(&mut tls))
-                .await
-                .map_err(|_| Trouble::unreachable(format!("no answer to the bind within {:?}", self.operation_timeout)))??;
-            start(tls).await
-        };
-        timeout(limit, opening).await.map_err(|_| Trouble::unreachable(format!("no connection within {limit:?}")))?
+    /// TCP, TLS and bind, each within the configured time. `queued` is true while other binds are waited for.
+    pub(super) async fn open(&self, server: &DirectoryServer, queued: &AtomicBool) -> Result<Connection, Trouble> {
+        let secured = timeout(self.connect_timeout, self.secured(server)).await;
+        let late = || Trouble::unreachable(format!("no connection within {:?}", self.connect_timeout));
+        let mut tls = secured.map_err(|_| late())??;
+        self.credential.bind(&mut tls, self.operation_timeout, queued).await?;
+        start(tls).await
     }
 
     /// TLS to the server that the configuration names; nothing is sent before it but the request for TLS.
@@ -128,7 +125,7 @@ async fn start(tls: TlsStream<TcpStream>) -> Result<Connection, Trouble> {
 impl Connection {
     /// Whether it can still be asked, as far as is known without asking.
     pub(super) fn is_open(&mut self) -> bool {
-        self.gate.ended().is_none() && !self.ldap.is_closed()
+        self.gate.ended().is_none() && self.gate.malformed().is_none() && !self.ldap.is_closed()
     }
 
     /// Asks. In a task of its own: the library's parser panics on some answers, and that must end no more than the question.
@@ -138,38 +135,44 @@ impl Connection {
         if !self.is_open() {
             return Err(self.ended());
         }
-        self.gate.allow(search.bytes);
+        self.gate.expect(search.bytes);
         let mut task = JoinSet::new();
         task.spawn(ask(self.ldap.clone(), search.clone()));
         let answered = task.join_next().await;
-        self.gate.allow(0);
         match answered {
             Some(Ok(Ok(found))) => Ok(found),
             Some(Ok(Err(Asked::Trouble(trouble)))) => Err(trouble),
-            Some(Ok(Err(Asked::Closed(answered)))) if answered || self.gate.malformed().is_some() => Err(match self.ended() {
-                Trouble::Stale(failure) => Trouble::Server(failure),
-                other => other,
+            Some(Ok(Err(Asked::Closed { within_answer }))) => Err(match self.ended() {
+                Trouble::Stale(failure) if within_answer => Trouble::Server(failure),
+                trouble => trouble,
             }),
-            Some(Ok(Err(Asked::Closed(_)))) => Err(self.ended()),
             Some(Err(error)) if error.is_panic() => Err(Trouble::nonsense("the answer broke the LDAP library's parser")),
             _ => Err(Trouble::unreachable("the question was given up")),
         }
     }
 
     fn ended(&self) -> Trouble {
-        if let Some(malformed) = self.gate.malformed() {
-            return Trouble::nonsense(malformed.to_string());
+        match self.gate.malformed() {
+            // Not the server's fault: an object may be as large as its owner makes it, and must not cost others the server.
+            Some(malformed @ Malformed::TooLarge) => {
+                Trouble::Answer(Failure::new(Cause::DirectoryInvalid, malformed.to_string()))
+            }
+            Some(malformed) => Trouble::nonsense(malformed.to_string()),
+            None => {
+                let why = self.gate.ended().unwrap_or_else(|| "the connection ended".to_owned());
+                Trouble::Stale(Failure::new(Cause::DirectoryUnreachable, why))
+            }
         }
-        let why = self.gate.ended().unwrap_or_else(|| "the connection ended".to_owned());
-        Trouble::Stale(crate::failure::Failure::new(crate::failure::Cause::DirectoryUnreachable, why))
     }
 }
 
 /// Why there is no answer.
 enum Asked {
     Trouble(Trouble),
-    /// The connection ended; whether a part of the answer had come.
-    Closed(bool),
+    /// The connection ended; perhaps in the middle of an answer.
+    Closed {
+        within_answer: bool,
+    },
 }
 
 async fn ask(mut ldap: Ldap, search: Search) -> Result<Found, Asked> {
@@ -180,14 +183,13 @@ async fn ask(mut ldap: Ldap, search: Search) -> Result<Found, Asked> {
     let attributes = search.attributes;
     let started = ldap.streaming_search(&search.base, search.scope, &search.filter, attributes).await;
     let mut stream = started.map_err(|error| match error {
-        LdapError::FilterParsing => Asked::Trouble(Trouble::Answer(crate::failure::Failure::new(
-            crate::failure::Cause::DirectoryInvalid,
-            "the question is no filter",
-        ))),
-        _ => Asked::Closed(false),
+        LdapError::FilterParsing => {
+            Asked::Trouble(Trouble::Answer(Failure::new(Cause::DirectoryInvalid, "the question is no filter")))
+        }
+        _ => Asked::Closed { within_answer: false },
     })?;
     let mut found = Found { base_exists: true, ..Found::default() };
-    while let Some(item) = stream.next().await.map_err(|_| Asked::Closed(!found.entries.is_empty()))? {
+    while let Some(item) = stream.next().await.map_err(|_| Asked::Closed { within_answer: !found.entries.is_empty() })? {
         if item.is_ref() {
             found.references += 1;
         } else if found.entries.len() == search.entries {

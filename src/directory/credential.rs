@@ -1,13 +1,17 @@
 //! The password for the simple bind, and the care not to lock its account out.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Mutex;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::certificate::{LoadError, read_bounded};
+use crate::der::tag;
 use crate::directory::ber::{self, Header};
 use crate::directory::trouble::{Trouble, bind_refusal, describe};
 use crate::failure::{Cause, Failure};
@@ -28,13 +32,15 @@ pub(super) struct Credential {
     user: String,
     file: PathBuf,
     first_rest: Duration,
-    /// Held while a bind is under way: one at a time, so that a wrong password is shown once and not by every connection.
     state: Mutex<State>,
+    /// When the bind under way began: one at a time, so that a wrong password is shown once and not by every connection.
+    turn: Mutex<Option<Instant>>,
+    turn_ended: Notify,
 }
 
 #[derive(Debug)]
 struct State {
-    password: SecretBytes,
+    password: Arc<SecretBytes>,
     refusal: Option<Refusal>,
 }
 
@@ -45,6 +51,16 @@ struct Refusal {
     failure: Failure,
 }
 
+/// Ends a turn, also that of a bind that was given up.
+struct Turn<'a>(&'a Credential);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.turn) = None;
+        self.0.turn_ended.notify_one();
+    }
+}
+
 impl Credential {
     /// Reads the password.
     pub(super) fn load(user: &str, file: &Path, first_rest: Duration) -> Result<Self, LoadError> {
@@ -52,58 +68,104 @@ impl Credential {
             // An empty name would be an anonymous bind, which succeeds and may do nothing (RFC 4513 section 5.1.1).
             return Err(LoadError::new(file, "has a password for no user", "name the account in directory.bind_user"));
         }
-        let state = State { password: read_password(file)?, refusal: None };
-        Ok(Self { user: user.to_owned(), file: file.to_owned(), first_rest, state: Mutex::new(state) })
+        let state = State { password: Arc::new(read_password(file)?), refusal: None };
+        let (user, file, turn_ended) = (user.to_owned(), file.to_owned(), Notify::new());
+        Ok(Self { user, file, first_rest, state: Mutex::new(state), turn: Mutex::default(), turn_ended })
     }
 
     /// Binds on a connection that TLS protects. A refused password is read anew from its file: if that has another one, it is tried
-    /// at once, and else none is tried before the file changes or the rest is over.
-    pub(super) async fn bind(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin + Send)) -> Result<(), Trouble> {
-        let mut state = self.state.lock().await;
-        if let Some(refusal) = &state.refusal
-            && Instant::now() < refusal.until
+    /// at once, and else none is tried before the file changes or the rest is over. One bind takes `limit` at most; `queued` is true
+    /// while others are waited for.
+    pub(super) async fn bind(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin + Send),
+        limit: Duration,
+        queued: &AtomicBool,
+    ) -> Result<(), Trouble> {
+        queued.store(true, Ordering::Relaxed);
+        let turn = timeout(limit * 2, self.turn(limit / 8)).await;
+        let _turn = turn.map_err(|_| Trouble::busy("another bind is under way"))?;
+        queued.store(false, Ordering::Relaxed);
+        let mut password = lock(&self.state).password.clone();
+        if let Some(failure) = self.refused_yet() {
+            match self.renewed(&password).await {
+                Some(other) => password = other,
+                None => return Err(Trouble::Credentials(failure)),
+            }
+        }
+        let mut refused = self.attempt(stream, limit, &password).await?;
+        if refused.is_some()
+            && let Some(other) = self.renewed(&password).await
         {
-            let failure = refusal.failure.clone();
-            if !self.renew(&mut state).await {
-                return Err(Trouble::Credentials(failure));
-            }
+            refused = self.attempt(stream, limit, &other).await?;
         }
-        let mut refused = match self.attempt(stream, &state.password).await? {
+        match refused {
             None => {
-                state.refusal = None;
-                return Ok(());
+                lock(&self.state).refusal = None;
+                Ok(())
             }
-            Some(failure) => failure,
-        };
-        if self.renew(&mut state).await {
-            match self.attempt(stream, &state.password).await? {
-                None => {
-                    state.refusal = None;
-                    return Ok(());
-                }
-                Some(failure) => refused = failure,
+            Some(failure) => {
+                self.refuse(&failure);
+                Err(Trouble::Credentials(failure))
             }
         }
-        let rest = state.refusal.as_ref().map_or(self.first_rest, |refusal| (refusal.rest * 2).min(LONGEST_REST));
+    }
+
+    /// Waits until no bind is under way, or the last one began so long ago that its server must be a silent one.
+    async fn turn(&self, patience: Duration) -> Turn<'_> {
+        loop {
+            let wait = {
+                let mut turn = lock(&self.turn);
+                match turn.map(|began| patience.saturating_sub(began.elapsed())) {
+                    Some(wait) if !wait.is_zero() => wait,
+                    _ => {
+                        *turn = Some(Instant::now());
+                        return Turn(self);
+                    }
+                }
+            };
+            // Either way it is looked again.
+            let _ = timeout(wait, self.turn_ended.notified()).await;
+        }
+    }
+
+    /// The refusal whose rest is not over.
+    fn refused_yet(&self) -> Option<Failure> {
+        let state = lock(&self.state);
+        state.refusal.as_ref().filter(|refusal| Instant::now() < refusal.until).map(|refusal| refusal.failure.clone())
+    }
+
+    fn refuse(&self, failure: &Failure) {
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        let rest = match &state.refusal {
+            None => self.first_rest,
+            // Two were under way.
+            Some(refusal) if now < refusal.until => refusal.rest,
+            Some(refusal) => (refusal.rest * 2).min(LONGEST_REST),
+        };
+        state.refusal = Some(Refusal { until: now + rest, rest, failure: failure.clone() });
+        drop(state);
         tracing::error!(
-            cause = refused.cause.code(),
-            detail = %refused.detail,
-            remedy = refused.cause.remedy(),
-            rest = ?rest,
+            cause = failure.cause.code(),
+            detail = %failure.detail,
+            remedy = failure.cause.remedy(),
+            ?rest,
             "the directory does not accept our password; it is not shown again before the file changes or the rest is over"
         );
-        state.refusal = Some(Refusal { until: Instant::now() + rest, rest, failure: refused.clone() });
-        Err(Trouble::Credentials(refused))
     }
 
     /// One bind; a refusal is returned.
     async fn attempt(
         &self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin + Send),
+        limit: Duration,
         password: &SecretBytes,
     ) -> Result<Option<Failure>, Trouble> {
         let request = ber::simple_bind(&self.user, password.expose());
-        let outcome = exchange(stream, &request, ber::BIND_RESPONSE).await?;
+        let answer = timeout(limit, exchange(stream, &request, ber::BIND_RESPONSE)).await;
+        let late = || Trouble::unreachable(format!("no answer to the bind within {limit:?}"));
+        let outcome = answer.map_err(|_| late())??;
         let said = || describe(outcome.code, &outcome.diagnostic);
         let refused = |meaning: &str| Failure::new(Cause::DirectoryRefused, format!("{}: {meaning}{}", self.user, said()));
         match outcome.code {
@@ -116,23 +178,27 @@ impl Credential {
         }
     }
 
-    /// Reads the file again; whether it has another password than before.
-    async fn renew(&self, state: &mut State) -> bool {
+    /// The file's password, if that is another one than the one that was tried.
+    async fn renewed(&self, tried: &SecretBytes) -> Option<Arc<SecretBytes>> {
         let file = self.file.clone();
         match tokio::task::spawn_blocking(move || read_password(&file)).await {
-            Ok(Ok(password)) if password.expose() != state.password.expose() => {
+            Ok(Ok(password)) if password.expose() != tried.expose() => {
                 tracing::info!(file = %self.file.display(), "the directory password was read anew");
-                state.password = password;
-                true
+                let password = Arc::new(password);
+                lock(&self.state).password = password.clone();
+                Some(password)
             }
-            Ok(Ok(_)) => false,
             Ok(Err(problem)) => {
                 tracing::warn!(%problem, "the directory password cannot be read anew");
-                false
+                None
             }
-            Err(_) => false,
+            Ok(Ok(_)) | Err(_) => None,
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The first line. An empty password would be an unauthenticated bind, which succeeds for every name (RFC 4513 section 5.1.2).
@@ -162,10 +228,10 @@ pub(super) async fn exchange(
             None => message.push(stream.read_u8().await.map_err(broken)?),
         }
     };
-    if header.contents > MAX_RESPONSE {
-        return Err(Trouble::nonsense(ber::Malformed::TooLarge.to_string()));
+    if header.tag != tag::SEQUENCE || header.contents > MAX_RESPONSE {
+        return Err(Trouble::nonsense("its first answer is no LDAP message, or a very long one"));
     }
     message.resize(header.total(), 0);
-    stream.read_exact(message.get_mut(header.header..).unwrap_or_default()).await.map_err(broken)?;
+    stream.read_exact(message.get_mut(header.prefix..).unwrap_or_default()).await.map_err(broken)?;
     ber::response(&message, 1, response).map_err(|malformed| Trouble::nonsense(malformed.to_string()))
 }

@@ -48,7 +48,7 @@ pub(super) fn account(entry: &Entry) -> Result<Account, Failure> {
         account_type: attributes.required("sAMAccountType", unsigned)?,
         control: attributes.required("userAccountControl", unsigned)?,
         computed_control: attributes.required(COMPUTED, unsigned)?,
-        expires: attributes.required("accountExpires", expiry)?,
+        expires: attributes.required("accountExpires", expiry)?.at,
         must_change_password: attributes.required("pwdLastSet", integer)? == 0,
         primary_group: attributes.required("primaryGroupID", unsigned)?,
         admin_count: attributes.optional("adminCount", integer)?.is_some_and(|count| count != 0),
@@ -133,13 +133,19 @@ fn unsigned(value: &[u8]) -> Option<u32> {
     i32::try_from(integer(value)?).ok().map(i32::cast_unsigned)
 }
 
+/// When an account ends; none: never.
+struct Expiry {
+    at: Option<i64>,
+}
+
 /// accountExpires as seconds since 1970 (MS-ADA1 2.2): both 0 and the largest number mean never.
-fn expiry(value: &[u8]) -> Option<Option<i64>> {
-    match integer(value)? {
-        0 | i64::MAX => Some(None),
-        filetime @ 1.. => Some(Some((filetime - FILETIME_1970).div_euclid(10_000_000))),
-        _ => None,
-    }
+fn expiry(value: &[u8]) -> Option<Expiry> {
+    let at = match integer(value)? {
+        0 | i64::MAX => None,
+        filetime @ 1.. => Some((filetime - FILETIME_1970).div_euclid(10_000_000)),
+        _ => return None,
+    };
+    Some(Expiry { at })
 }
 
 /// GeneralizedTime as Active Directory writes it, `20260131235959.0Z`, as seconds since 1970.

@@ -1,8 +1,11 @@
 //! Distinguished names as text (RFC 4514).
 
+/// One attribute of a name and its value.
+type Attribute = (String, Vec<u8>);
+
 /// The parts of a distinguished name from left to right, each with its attributes and their values, unescaped. Quoted values and
 /// `;` are read as well (RFC 1779), a value in `#hex` stays as it is. None where the text is no distinguished name.
-pub(super) fn parts(dn: &str) -> Option<Vec<Vec<(String, Vec<u8>)>>> {
+pub(super) fn parts(dn: &str) -> Option<Vec<Vec<Attribute>>> {
     let mut rest = dn.as_bytes();
     let mut parts = Vec::new();
     let mut part = Vec::new();
@@ -24,10 +27,8 @@ pub(super) fn parts(dn: &str) -> Option<Vec<Vec<(String, Vec<u8>)>>> {
     }
 }
 
-type Separated<'a> = ((String, Vec<u8>), Option<u8>, &'a [u8]);
-
 /// `type=value`, the separator behind it, and the rest.
-fn attribute(text: &[u8]) -> Option<Separated<'_>> {
+fn attribute(text: &[u8]) -> Option<(Attribute, Option<u8>, &[u8])> {
     let equals = text.iter().position(|&octet| octet == b'=')?;
     let (name, rest) = (text.get(..equals)?.trim_ascii(), text.get(equals + 1..)?.trim_ascii_start());
     if name.is_empty() || !name.iter().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.')) {
@@ -107,7 +108,7 @@ fn escaped(rest: &[u8]) -> Option<(u8, &[u8])> {
 /// The DNS name of the domain that a name ends in: its last DC components, in lower case. Empty where there are none, or none
 /// that could stand in a DNS name.
 pub(super) fn domain_of(dn: &str) -> String {
-    let component = |part: &Vec<(String, Vec<u8>)>| match part.as_slice() {
+    let component = |part: &Vec<Attribute>| match part.as_slice() {
         [(name, value)] if name.eq_ignore_ascii_case("dc") => Some(value.clone()),
         _ => None,
     };
@@ -182,7 +183,7 @@ mod tests {
 
         #[test]
         fn an_escaped_value_comes_back_and_cannot_reach_the_domain(value in proptest::collection::vec(any::<u8>(), 0..30)) {
-            let escaped: String = value.iter().map(|octet| format!("\\{octet:02x}")).collect();
+            let escaped = value.iter().fold(String::new(), |text, octet| format!("{text}\\{octet:02x}"));
             let dn = format!("CN={escaped},DC=corp,DC=example");
             prop_assert_eq!(&parts(&dn).unwrap()[0][0].1, &value);
             prop_assert_eq!(domain_of(&dn), "corp.example");

@@ -60,13 +60,3 @@ fn octets(tag: StructureTag) -> Option<Vec<u8>> {
 fn text(tag: StructureTag) -> Option<String> {
     String::from_utf8(octets(tag)?).ok()
 }
-
-#[cfg(test)]
-impl Entry {
-    /// An entry as a test wants it.
-    pub(super) fn with(dn: &str, attributes: &[(&str, &[&[u8]])]) -> Self {
-        let attributes =
-            attributes.iter().map(|(name, values)| ((*name).to_owned(), values.iter().map(|v| v.to_vec()).collect()));
-        Self { dn: dn.to_owned(), attributes: attributes.collect() }
-    }
-}

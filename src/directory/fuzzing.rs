@@ -1,7 +1,7 @@
 //! What a directory server sends.
 
-use ldap3::asn1::{PL, parse_tag};
 use ldap3::ResultEntry;
+use ldap3::asn1::{PL, parse_tag};
 
 use super::ber::{self, BIND_RESPONSE, EXTENDED_RESPONSE, Header};
 use super::decode;

@@ -38,6 +38,8 @@ mod pool;
 mod question;
 mod root_dse;
 mod server;
+#[cfg(test)]
+mod testkit;
 mod trouble;
 
 use std::fmt;

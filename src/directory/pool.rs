@@ -38,12 +38,20 @@ pub(super) struct Means {
     pub(super) connections: usize,
 }
 
+/// How current the servers are.
+#[derive(Clone, Copy, Debug, Default)]
+enum Located {
+    #[default]
+    Never,
+    Until(Instant),
+    ForEver,
+}
+
 pub(super) struct Pool {
     source: Source,
     role: ServerRole,
     means: Means,
-    /// When the source is to be looked at again; none: never.
-    located: tokio::sync::Mutex<Option<Option<Instant>>>,
+    located: tokio::sync::Mutex<Located>,
     /// In the order of the source.
     servers: Mutex<Vec<Arc<Server>>>,
 }
@@ -72,7 +80,7 @@ impl Pool {
                 Err(Trouble::Answer(failure) | Trouble::Credentials(failure)) => {
                     return Err(Failure::new(failure.cause, format!("{server}: {}", failure.detail)));
                 }
-                Err(Trouble::Server(failure) | Trouble::Stale(failure) | Trouble::Busy(failure)) => tried.add(server, failure),
+                Err(Trouble::Server(failure) | Trouble::Stale(failure) | Trouble::Busy(failure)) => tried.add(server, &failure),
                 Err(Trouble::Elsewhere(domain)) => tried.reasons.push(format!("{server} is of {domain}")),
             }
         }
@@ -122,9 +130,10 @@ impl Pool {
     /// Looks the servers up where that is due; the known ones serve while the name service does not.
     async fn locate(&self) -> Result<(), String> {
         let mut located = self.located.lock().await;
-        let due = located.is_none_or(|until| until.is_some_and(|until| until <= Instant::now()));
-        if !due {
-            return Ok(());
+        match *located {
+            Located::ForEver => return Ok(()),
+            Located::Until(until) if Instant::now() < until => return Ok(()),
+            Located::Until(_) | Located::Never => {}
         }
         let found = match &self.source {
             Source::Listed(servers) => Ok((servers.clone(), None)),
@@ -138,13 +147,13 @@ impl Pool {
         match found {
             Ok((addresses, until)) => {
                 self.renew(addresses);
-                *located = Some(until);
+                *located = until.map_or(Located::ForEver, Located::Until);
                 Ok(())
             }
             Err(trouble) if self.servers().is_empty() => Err(trouble),
             Err(trouble) => {
                 tracing::warn!(%trouble, "directory servers cannot be looked up; the last known ones are used");
-                *located = Some(Some(Instant::now() + MIN_TTL));
+                *located = Located::Until(Instant::now() + MIN_TTL);
                 Ok(())
             }
         }
@@ -193,7 +202,7 @@ struct Tried {
 }
 
 impl Tried {
-    fn add(&mut self, server: &Server, failure: Failure) {
+    fn add(&mut self, server: &Server, failure: &Failure) {
         let weight = |cause: Cause| match cause {
             Cause::DirectoryRefused => 2,
             Cause::DirectoryInvalid => 1,

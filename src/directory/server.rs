@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout_at;
 
 use crate::directory::connection::{Connection, Connector, Found, Search};
 use crate::directory::question::Question;
@@ -73,7 +74,7 @@ pub(super) struct Server {
     connector: Arc<Connector>,
     pace: Pace,
     connections: usize,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     idle: Mutex<VecDeque<Connection>>,
     condition: Mutex<Condition>,
     root: Mutex<Option<Arc<RootDse>>>,
@@ -112,7 +113,7 @@ impl Server {
             connector,
             pace,
             connections,
-            permits: Semaphore::new(connections),
+            permits: Arc::new(Semaphore::new(connections)),
             idle: Mutex::default(),
             condition: Mutex::default(),
             root: Mutex::default(),
@@ -140,23 +141,19 @@ impl Server {
     }
 
     /// Asks, within `limit`, and takes note of how that went. A question for a certain domain is asked only of its servers.
-    pub(super) async fn ask(&self, question: &Question, domain: Option<&str>, limit: Duration) -> Result<Found, Trouble> {
-        let answer = match timeout(limit, self.attempt(question, domain)).await {
-            Ok(answer) => answer,
-            // A caller in a hurry does not condemn a server that is only slow.
-            Err(_) if limit < self.connector.operation_timeout / 4 => Err(Trouble::busy(format!("no answer within {limit:?}"))),
-            Err(_) => Err(Trouble::unreachable(format!("no answer within {limit:?}"))),
-        };
-        match &answer {
-            Ok(_) | Err(Trouble::Answer(_) | Trouble::Elsewhere(_)) => self.succeeded(),
-            Err(Trouble::Server(failure) | Trouble::Stale(failure)) => self.failed(&failure.detail),
-            Err(Trouble::Busy(_) | Trouble::Credentials(_)) => lock(&self.condition).probed = false,
-        }
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        question: &Question,
+        domain: Option<&str>,
+        limit: Duration,
+    ) -> Result<Found, Trouble> {
+        let answer = self.attempt(question, domain, Instant::now() + limit).await;
+        self.note(answer.as_ref().err());
         answer
     }
 
     /// Finds out whether it is back, by opening a connection that is then kept.
-    pub(super) async fn probe(&self) {
+    pub(super) async fn probe(self: &Arc<Self>) {
         let limit = self.connector.connect_timeout + self.connector.operation_timeout;
         // The outcome is noted by `ask`.
         let _ = self.ask(&Question::root_dse(), None, limit).await;
@@ -182,39 +179,37 @@ impl Server {
         }
     }
 
-    async fn attempt(&self, question: &Question, domain: Option<&str>) -> Result<Found, Trouble> {
-        let permit = timeout(self.connector.operation_timeout, self.permits.acquire()).await;
-        let Ok(Ok(_permit)) = permit else { return Err(Trouble::busy("all of its connections are in use")) };
+    async fn attempt(self: &Arc<Self>, question: &Question, domain: Option<&str>, deadline: Instant) -> Result<Found, Trouble> {
+        let permit = timeout_at(deadline.into(), self.permits.clone().acquire_owned()).await;
+        let Ok(Ok(mut permit)) = permit else { return Err(Trouble::busy("all of its connections are in use")) };
         loop {
-            let (mut connection, reused) = match self.take_idle().await {
-                Some(connection) => (connection, true),
-                None => (self.open().await?, false),
+            let idle = self.take_idle(deadline).await;
+            let reused = idle.is_some();
+            let mut connection;
+            (connection, permit) = match idle {
+                Some(connection) => (connection, permit),
+                None => self.open(permit, deadline).await?,
             };
-            let root = self.introduced(&mut connection).await?;
+            let root = self.introduced(&mut connection, deadline).await?;
             if let Some(domain) = domain
                 && root.domain() != domain
             {
                 self.keep(connection);
                 return Err(Trouble::Elsewhere(root.domain()));
             }
-            let answer = self.within(&mut connection, &question.for_server(&root)).await;
-            match answer {
+            match self.within(&mut connection, &question.for_server(&root), deadline).await {
                 Err(Trouble::Stale(_)) if reused => lock(&self.idle).clear(),
-                Err(Trouble::Answer(failure)) => {
+                answer @ (Ok(_) | Err(Trouble::Answer(_))) => {
                     self.keep(connection);
-                    return Err(Trouble::Answer(failure));
+                    return answer;
                 }
                 Err(trouble) => return Err(trouble),
-                Ok(found) => {
-                    self.keep(connection);
-                    return Ok(found);
-                }
             }
         }
     }
 
     /// An idle connection that still works. After a while without questions that is tried, for firewalls forget silently.
-    async fn take_idle(&self) -> Option<Connection> {
+    async fn take_idle(&self, deadline: Instant) -> Option<Connection> {
         loop {
             // The one used last: those that are not needed grow old and are closed.
             let mut connection = lock(&self.idle).pop_back()?;
@@ -224,9 +219,9 @@ impl Server {
             if connection.used.elapsed() < self.pace.idle {
                 return Some(connection);
             }
-            let patience = self.connector.operation_timeout / 4;
+            let patience = deadline.min(Instant::now() + self.connector.operation_timeout / 4);
             let probe = Question::root_dse().for_server(&RootDse::default());
-            if let Ok(Ok(_)) = timeout(patience, connection.search(&probe)).await {
+            if let Ok(Ok(_)) = timeout_at(patience.into(), connection.search(&probe)).await {
                 return Some(connection);
             }
             // The others have been idle for longer.
@@ -234,31 +229,77 @@ impl Server {
         }
     }
 
-    async fn open(&self) -> Result<Connection, Trouble> {
-        let limit = self.connector.connect_timeout + self.connector.operation_timeout;
-        self.connector.open(&self.address, limit).await
+    /// A new connection. It is opened by a task that ends when it ends, not when who waits for it gives up: a refusal of our
+    /// password that nobody waited for would be forgotten, and the password shown again.
+    async fn open(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<(Connection, OwnedSemaphorePermit), Trouble> {
+        let (queued, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        let (sender, receiver) = oneshot::channel();
+        let (server, waits) = (self.clone(), queued.clone());
+        tokio::spawn(async move {
+            let opened = server.connector.open(&server.address, &waits).await;
+            match sender.send((opened, permit)) {
+                Ok(()) => {}
+                Err((Ok(connection), _)) => server.keep(connection),
+                Err((Err(trouble), _)) => server.note(Some(&trouble)),
+            }
+        });
+        match timeout_at(deadline.into(), receiver).await {
+            Ok(Ok((opened, permit))) => Ok((opened?, permit)),
+            Ok(Err(_)) => Err(Trouble::unreachable("a connection was given up")),
+            // Others are binding, which is not this server's fault.
+            Err(_) if queued.load(Ordering::Relaxed) => Err(Trouble::busy("another bind is under way")),
+            Err(_) => Err(self.late("no connection", begun)),
+        }
     }
 
     /// What the server says of itself, asked once.
-    async fn introduced(&self, connection: &mut Connection) -> Result<Arc<RootDse>, Trouble> {
+    async fn introduced(&self, connection: &mut Connection, deadline: Instant) -> Result<Arc<RootDse>, Trouble> {
         if let Some(root) = self.root_dse() {
             return Ok(root);
         }
-        let found = self.within(connection, &Question::root_dse().for_server(&RootDse::default())).await?;
+        let found = self.within(connection, &Question::root_dse().for_server(&RootDse::default()), deadline).await?;
         let root = found.entries.first().and_then(RootDse::read);
         let root = Arc::new(root.ok_or_else(|| Trouble::nonsense("it is no domain controller, going by its rootDSE"))?);
         *lock(&self.root) = Some(root.clone());
         Ok(root)
     }
 
-    async fn within(&self, connection: &mut Connection, search: &Search) -> Result<Found, Trouble> {
-        let limit = self.connector.operation_timeout;
-        let answer = timeout(limit, connection.search(search)).await;
-        answer.map_err(|_| Trouble::unreachable(format!("no answer within {limit:?}")))?
+    async fn within(&self, connection: &mut Connection, search: &Search, deadline: Instant) -> Result<Found, Trouble> {
+        let begun = Instant::now();
+        let deadline = deadline.min(begun + self.connector.operation_timeout);
+        let answer = timeout_at(deadline.into(), connection.search(search)).await;
+        answer.unwrap_or_else(|_| Err(self.late("no answer", begun)))
     }
 
-    fn keep(&self, connection: Connection) {
-        lock(&self.idle).push_back(connection);
+    /// Nothing came since then. A caller in a hurry does not condemn a server that is only slow.
+    fn late(&self, what: &str, begun: Instant) -> Trouble {
+        let waited = begun.elapsed();
+        let detail = format!("{what} within {} ms", waited.as_millis());
+        if waited < self.connector.operation_timeout / 4 { Trouble::busy(detail) } else { Trouble::unreachable(detail) }
+    }
+
+    fn keep(&self, mut connection: Connection) {
+        if connection.is_open() {
+            lock(&self.idle).push_back(connection);
+        }
+    }
+
+    /// Takes note of how a question went.
+    fn note(&self, trouble: Option<&Trouble>) {
+        match trouble {
+            None | Some(Trouble::Answer(_) | Trouble::Elsewhere(_)) => self.succeeded(),
+            Some(Trouble::Server(failure) | Trouble::Stale(failure)) => self.failed(&failure.detail),
+            Some(Trouble::Credentials(failure)) => {
+                let mut condition = lock(&self.condition);
+                condition.probed = false;
+                condition.last_failure = Some(failure.detail.clone());
+            }
+            Some(Trouble::Busy(_)) => lock(&self.condition).probed = false,
+        }
     }
 
     fn succeeded(&self) {

@@ -51,10 +51,10 @@ impl Default for AccountRules {
             denied_groups: Vec::new(),
             required_groups: Vec::new(),
             enforce_logon_hours: false,
-            backdating: Duration::from_secs(600),
-            positive_ttl: Duration::from_secs(120),
+            backdating: Duration::from_mins(10),
+            positive_ttl: Duration::from_mins(2),
             negative_ttl: Duration::from_secs(30),
-            max_ride_through: Duration::from_secs(4 * 60 * 60),
+            max_ride_through: Duration::from_hours(4),
         }
     }
 }
@@ -218,6 +218,3 @@ fn within_hours(hours: &[u8; 21], now: i64) -> bool {
     let Ok(hour) = usize::try_from(hour) else { return false };
     hours.get(hour / 8).is_some_and(|octet| octet & (1 << (hour % 8)) != 0)
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::certificate::{KeyFingerprint, LoadError};
+use crate::certificate::{Fingerprint, KeyFingerprint, LoadError};
 use crate::directory::{Account, Accounts};
 use crate::failure::{Cause, Failure};
 use crate::identity::counts::{Counts, MappingCounts};
@@ -83,7 +83,7 @@ impl Mapper {
         deadline: Instant,
     ) -> Result<Arc<Principal>, Failure> {
         if claims.certificate() != certificate.fingerprint() {
-            return Err(Failure::new(Cause::CertificateMalformed, "the claims are another certificate's"));
+            return Err(foreign_claims());
         }
         let key = Key::of(certificate);
         if let Some(known) = self.memory.known(&key) {
@@ -129,13 +129,18 @@ impl Mapper {
         deadline: Instant,
     ) -> Vec<Tried> {
         let presented = Presented { leaf, issuer_key, claims };
+        let mismatch = (claims.certificate() != Fingerprint::of(leaf)).then(foreign_claims);
         let mut finder = match &self.directory {
             Asking::Directory(accounts) => Some(Finder::new(accounts.as_ref(), deadline)),
             Asking::Never | Asking::Offline => None,
         };
         let mut all = Vec::with_capacity(self.rules.len());
         for (position, rule) in self.rules.iter().enumerate() {
-            all.push(self.try_rule(position, rule, &presented, finder.as_mut()).await);
+            let tried = match &mismatch {
+                None => self.try_rule(position, rule, &presented, finder.as_mut()).await,
+                Some(failure) => rule.not_tried(position, Outcome::Refused(failure.clone())),
+            };
+            all.push(tried);
         }
         all
     }
@@ -151,16 +156,8 @@ impl Mapper {
     }
 
     async fn try_rule(&self, position: usize, rule: &Rule, presented: &Presented<'_>, finder: Option<&mut Finder<'_>>) -> Tried {
-        let mut tried = Tried {
-            rule: rule.kind,
-            position,
-            strength: rule.basis.strength(),
-            selected: rule.selection.admits(presented),
-            computed: Vec::new(),
-            filter: None,
-            hits: Vec::new(),
-            outcome: Outcome::NotAsked,
-        };
+        let mut tried = rule.not_tried(position, Outcome::NotAsked);
+        tried.selected = rule.selection.admits(presented);
         if let Err(why) = &tried.selected {
             tried.outcome = Outcome::Lacks(Failure::new(Cause::NoMapping, why));
             return tried;
@@ -224,6 +221,17 @@ impl Rule {
         let kind = config.rule.kind();
         Ok(Self { kind, selection: Selection::load(&config.selector)?, basis: Basis::load(&config.rule)? })
     }
+
+    /// Its trace before its turn.
+    fn not_tried(&self, position: usize, outcome: Outcome) -> Tried {
+        let strength = self.basis.strength();
+        let (computed, hits) = (Vec::new(), Vec::new());
+        Tried { rule: self.kind, position, strength, selected: Ok(()), computed, filter: None, hits, outcome }
+    }
+}
+
+fn foreign_claims() -> Failure {
+    Failure::new(Cause::CertificateMalformed, "the claims are another certificate's")
 }
 
 /// The account's own name in its domain's realm: `$` and all, as the directory has it.
@@ -253,6 +261,3 @@ fn unix_now() -> i64 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|passed| passed.as_secs()).unwrap_or_default();
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,3 +29,6 @@ pub use mapper::Mapper;
 pub use principal::{AccountKind, ExpectedSid, Principal, RequestedName, RuleKind, Strength};
 pub use rule::{KeyUsage, RuleConfig, RuleSettings, Selector, StaticEntry, WeakIssuer};
 pub use trace::{Hit, Outcome, Tried, decide};
+
+#[cfg(test)]
+mod tests;

@@ -245,8 +245,11 @@ fn weakly(by: RuleKind, claims: &Claims, allowed: &[String]) -> Result<Reading, 
             let Sought::Strings(strings) = reading.sought else { return Err(lacks("no e-mail address in the certificate")) };
             Ok(Reading { sought: Sought::Mail { address: address.clone(), strings }, ..reading })
         }
-        RuleKind::IssuerSubject => of_domains(by_strings(claims, &[Form::IssuerSubject], Strength::Weak)?, allowed),
-        RuleKind::Subject => of_domains(by_strings(claims, &[Form::Subject], Strength::Weak)?, allowed),
+        RuleKind::IssuerSubject | RuleKind::Subject => {
+            let form = if by == RuleKind::Subject { Form::Subject } else { Form::IssuerSubject };
+            let reading = by_strings(claims, &[form], Strength::Weak)?;
+            Ok(Reading { domains: Some(allowed.to_vec()), ..reading })
+        }
         RuleKind::DnsName => {
             let name = match claims.dns_names() {
                 [] => return Err(lacks("no DNS name in the certificate")),
@@ -273,10 +276,6 @@ fn weakly(by: RuleKind, claims: &Claims, allowed: &[String]) -> Result<Reading, 
             Ok(Reading::by_upn("UPN", upn, claims, Strength::Weak))
         }
     }
-}
-
-fn of_domains(reading: Reading, allowed: &[String]) -> Result<Reading, Outcome> {
-    Ok(Reading { domains: Some(allowed.to_vec()), ..reading })
 }
 
 fn is_label(label: &str) -> bool {
@@ -316,7 +315,7 @@ fn load_policy(file: &Path, issuers: &[PathBuf]) -> Result<Basis, LoadError> {
     for path in issuers {
         let key = issuing_key(path)?;
         let chain = read_certificate_chain(path)?;
-        let digest: [u8; 20] = Sha1::digest(chain.first().map(|der| der.as_ref()).unwrap_or_default()).into();
+        let digest: [u8; 20] = Sha1::digest(chain.first().map(AsRef::as_ref).unwrap_or_default()).into();
         let Some(tuple) = policy.of_issuer(&digest) else {
             let problem = format!("is in no line of {}", file.display());
             return Err(LoadError::new(path, problem, "add its thumbprint to the policy, or remove it from issuers"));

@@ -50,6 +50,17 @@ pub enum Outcome {
     NotAsked,
 }
 
+impl Tried {
+    /// Why it does not map.
+    fn lack(&self) -> &str {
+        match (&self.selected, &self.outcome) {
+            (Err(why), _) => why,
+            (_, Outcome::Lacks(failure)) => &failure.detail,
+            _ => "the directory was not asked",
+        }
+    }
+}
+
 /// The one account of all rules, or why there is none. A refusal of any rule refuses; those that map must agree; then the
 /// strongest is reported, and of equals the first.
 pub fn decide(claims: &Claims, tried: &[Tried]) -> Result<Principal, Failure> {
@@ -60,13 +71,15 @@ pub fn decide(claims: &Claims, tried: &[Tried]) -> Result<Principal, Failure> {
         Outcome::Maps(principal) => Some(principal),
         _ => None,
     });
-    let mut best: Option<&Principal> = None;
-    for principal in mapped {
-        best = Some(match best {
-            None => principal,
-            Some(best) => agreed(best, principal)?,
-        });
+    let mapped: Vec<&Principal> = mapped.collect();
+    // Each with each: two that agree with a third need not agree with each other.
+    for (index, one) in mapped.iter().enumerate() {
+        if let Some(other) = mapped.iter().skip(index + 1).find(|other| !agree(one, other)) {
+            return Err(Failure::new(Cause::AmbiguousMapping, format!("{}; {}", says(one), says(other))));
+        }
     }
+    let rank = |principal: &Principal| (principal.strength(), matches!(principal.expected_sid(), ExpectedSid::Is(_)));
+    let best = mapped.into_iter().reduce(|best, new| if rank(new) > rank(best) { new } else { best });
     best.cloned().ok_or_else(|| nobody(claims, tried))
 }
 
@@ -81,21 +94,20 @@ fn refusal(tried: &[Tried]) -> Option<&Failure> {
     refused().find(|failure| failure.cause.answer() != Answer::Unavailable).or_else(|| refused().next())
 }
 
-/// Two rules that map must mean one account; the better one.
-fn agreed<'a>(best: &'a Principal, new: &'a Principal) -> Result<&'a Principal, Failure> {
-    let same = match (best.expected_sid(), new.expected_sid()) {
+/// Whether two rules mean one account: by SID where both know it, else by name.
+fn agree(one: &Principal, other: &Principal) -> bool {
+    let same = match (one.expected_sid(), other.expected_sid()) {
         (ExpectedSid::Is(one), ExpectedSid::Is(other)) => one == other,
-        _ => best.name() == new.name(),
+        _ => one.name() == other.name(),
     };
-    if !same || best.kind() != new.kind() {
-        let says = |principal: &Principal| match principal.expected_sid() {
-            ExpectedSid::Is(sid) => format!("{} says {principal} with {sid}", principal.rule().name()),
-            ExpectedSid::PinOnFirstUse => format!("{} says {principal} with any SID", principal.rule().name()),
-        };
-        return Err(Failure::new(Cause::AmbiguousMapping, format!("{}; {}", says(best), says(new))));
+    same && one.kind() == other.kind()
+}
+
+fn says(principal: &Principal) -> String {
+    match principal.expected_sid() {
+        ExpectedSid::Is(sid) => format!("{} says {principal} with {sid}", principal.rule().name()),
+        ExpectedSid::PinOnFirstUse => format!("{} says {principal} with any SID", principal.rule().name()),
     }
-    let rank = |principal: &Principal| (principal.strength(), matches!(principal.expected_sid(), ExpectedSid::Is(_)));
-    Ok(if rank(new) > rank(best) { new } else { best })
 }
 
 /// Why no rule maps: the most telling cause, with what each rule lacked.
@@ -103,37 +115,29 @@ fn nobody(claims: &Claims, tried: &[Tried]) -> Failure {
     if tried.is_empty() {
         return Failure::new(Cause::NoMapping, "no [[mapping]] is configured");
     }
-    let mut causes = Vec::new();
-    let mut lacking = Vec::new();
-    for tried in tried {
-        let what = match (&tried.selected, &tried.outcome) {
-            (Err(why), _) => why.clone(),
-            (_, Outcome::Lacks(failure)) => {
-                causes.push(failure.cause);
-                failure.detail.clone()
-            }
-            _ => "the directory was not asked".to_owned(),
-        };
-        lacking.push(format!("{}: {what}", tried.rule.name()));
-    }
-    let weak = weak_readings(claims);
-    let cause = [Cause::AccountNotFound, Cause::SuffixNotAllowed].into_iter().find(|cause| causes.contains(cause));
-    let cause = match cause {
-        Some(cause) => cause,
-        None if claims.any_sid().is_none() && !weak.is_empty() => {
-            let names: Vec<_> = weak.iter().map(|(label, value)| format!("{label} {value}")).collect();
-            lacking.push(format!("names in the certificate: {}", names.join(", ")));
-            Cause::WeakMappingOnly
-        }
-        None => Cause::NoMapping,
+    let mut lacking: Vec<_> = tried.iter().map(|tried| format!("{}: {}", tried.rule.name(), tried.lack())).collect();
+    let lacks = |cause| move |tried: &&Tried| matches!(&tried.outcome, Outcome::Lacks(failure) if failure.cause == cause);
+    let by_name = |tried: &Tried| tried.strength == Strength::Weak || tried.rule == RuleKind::StrongNameMatch;
+    let names = if claims.any_sid().is_none() { weak_readings(claims) } else { Vec::new() };
+    let cause = if tried.iter().filter(lacks(Cause::AccountNotFound)).any(by_name) {
+        Cause::AccountNotFound
+    } else if tried.iter().any(|tried| lacks(Cause::SuffixNotAllowed)(&tried)) {
+        Cause::SuffixNotAllowed
+    } else if !names.is_empty() {
+        lacking.push(format!("names in the certificate: {}", names.join(", ")));
+        Cause::WeakMappingOnly
+    } else if tried.iter().any(|tried| lacks(Cause::AccountNotFound)(&tried)) {
+        Cause::AccountNotFound
+    } else {
+        Cause::NoMapping
     };
     Failure::new(cause, lacking.join("; "))
 }
 
 /// Names in the certificate that a weak rule could go by.
-fn weak_readings(claims: &Claims) -> Vec<(&'static str, String)> {
-    let upn = claims.upn().map(|upn| ("UPN", upn.to_string()));
-    let mail = claims.rfc822_names().iter().map(|name| ("e-mail", name.clone()));
-    let dns = claims.dns_names().iter().map(|name| ("DNS name", name.clone()));
+fn weak_readings(claims: &Claims) -> Vec<String> {
+    let upn = claims.upn().map(|upn| format!("UPN {upn}"));
+    let mail = claims.rfc822_names().iter().map(|name| format!("e-mail {name}"));
+    let dns = claims.dns_names().iter().map(|name| format!("DNS name {name}"));
     upn.into_iter().chain(mail).chain(dns).collect()
 }

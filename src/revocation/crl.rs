@@ -62,6 +62,9 @@ pub(super) enum CrlError {
     /// Neither DER nor PEM, or PEM without any list.
     #[error("neither a DER CRL nor PEM with a CRL in it")]
     NoList,
+    /// More than any file of CRLs has.
+    #[error("more than {MAX_LISTS_OF_A_FILE} CRLs in one file")]
+    TooManyLists,
     /// RFC 5280 section 5.1.1.2.
     #[error("its two signature algorithms differ")]
     Algorithms,
@@ -157,9 +160,13 @@ pub(super) fn lists(bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, CrlError> {
     if bytes.first() == Some(&tag::SEQUENCE) {
         return Ok(vec![bytes]);
     }
-    let pem = CertificateRevocationListDer::pem_slice_iter(&bytes).take(MAX_LISTS_OF_A_FILE);
+    let pem = CertificateRevocationListDer::pem_slice_iter(&bytes).take(MAX_LISTS_OF_A_FILE + 1);
     let lists: Vec<_> = pem.map(|list| list.map(|der| der.to_vec())).collect::<Result<_, _>>().map_err(|_| CrlError::NoList)?;
-    if lists.is_empty() { Err(CrlError::NoList) } else { Ok(lists) }
+    match lists.len() {
+        0 => Err(CrlError::NoList),
+        1..=MAX_LISTS_OF_A_FILE => Ok(lists),
+        _ => Err(CrlError::TooManyLists),
+    }
 }
 
 impl Crl {

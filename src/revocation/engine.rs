@@ -9,20 +9,21 @@ use std::time::Instant;
 use rustls_pki_types::UnixTime;
 use tokio::sync::watch;
 
-use crate::certificate::LoadError;
-use crate::directory::Directory;
+use crate::certificate::{LoadError, name_text};
 use crate::failure::{Cause, Failure};
 use crate::revocation::crl::Crl;
+use crate::revocation::fetch::Fetcher;
 use crate::revocation::files::Files;
 use crate::revocation::judge::{Word, judge};
 use crate::revocation::lists::{Held, Lists, Signer, Source, Taken};
-use crate::revocation::ocsp::OcspAnswer;
-use crate::revocation::online::Online;
-use crate::revocation::refresh::Points;
-use crate::revocation::settle::{Asked, CrlSource, Flights, Responder};
+use crate::revocation::ocsp::{Ocsp, OcspAnswer};
+use crate::revocation::outside::{Asked, CrlSource, Responder};
+use crate::revocation::refresh::{Points, say_ended};
+use crate::revocation::settle::Flights;
 use crate::revocation::tally::Tally;
 use crate::revocation::{
-    Decision, Link, ListFacts, OwnedAuthority, RevocationConfig, RevocationOrder, RevocationPolicy, Verdict,
+    Decision, FetchCounts, Link, ListFacts, ListSource, OcspCounts, OwnedAuthority, RevocationConfig, RevocationOrder,
+    RevocationPolicy, Verdict,
 };
 use crate::shutdown::Shutdown;
 
@@ -36,6 +37,8 @@ const MAX_AUTHORITIES: usize = 256;
 /// Whether certificates are revoked. Lives as long as its configuration.
 pub struct Revocation {
     shared: Arc<Shared>,
+    fetcher: Option<Arc<Fetcher>>,
+    ocsp: Option<Ocsp>,
 }
 
 /// What the engine and its tasks share.
@@ -54,38 +57,32 @@ pub(super) struct Shared {
 }
 
 impl Revocation {
-    /// Reads every file and directory now. `known`: the CAs of the configuration, whose lists are verified at once; `directory`: for
-    /// distribution points in it.
+    /// Reads every file and directory now. `known`: the CAs of the configuration, whose lists are verified at once.
+    /// `directory`: for distribution points in LDAP.
     pub(crate) fn load(
         config: &RevocationConfig,
         known: Vec<OwnedAuthority>,
-        directory: Option<Directory>,
+        directory: Option<Arc<dyn ListSource>>,
     ) -> Result<Arc<Self>, LoadError> {
-        let Online { fetcher, responder } = Online::new(config, directory)?;
-        Self::assemble(config, known, fetcher, responder)
+        let fetcher = Arc::new(Fetcher::new(config, directory)?);
+        let ocsp = config.ocsp.as_ref().map(|ocsp| Ocsp::new(ocsp, fetcher.http())).transpose()?;
+        let fetcher = (!config.distribution_points.is_empty()).then_some(fetcher);
+        let source = fetcher.clone().map(|fetcher| fetcher as Arc<dyn CrlSource>);
+        let responder = ocsp.clone().map(|ocsp| Arc::new(ocsp) as Arc<dyn Responder>);
+        let shared = Shared::load(config, known, source, responder)?;
+        Ok(Arc::new(Self { shared, fetcher, ocsp }))
     }
 
+    /// With a script in place of the network.
+    #[cfg(test)]
     pub(super) fn assemble(
         config: &RevocationConfig,
         known: Vec<OwnedAuthority>,
         fetcher: Option<Arc<dyn CrlSource>>,
         responder: Option<Arc<dyn Responder>>,
     ) -> Result<Arc<Self>, LoadError> {
-        let shared = Arc::new(Shared {
-            config: config.clone(),
-            fetcher,
-            responder,
-            points: Points::default(),
-            flights: Flights::default(),
-            tally: Tally::default(),
-            files: Mutex::default(),
-            lists: RwLock::default(),
-            authorities: Mutex::new(known.into_iter().collect()),
-            generation: AtomicU64::new(0),
-            changes: watch::Sender::new(0),
-        });
-        shared.load_files()?;
-        Ok(Arc::new(Self { shared }))
+        let shared = Shared::load(config, known, fetcher, responder)?;
+        Ok(Arc::new(Self { shared, fetcher: None, ocsp: None }))
     }
 
     /// What memory knows about a path; no input or output, microseconds.
@@ -137,6 +134,16 @@ impl Revocation {
         self.shared.tally.read()
     }
 
+    /// What was fetched; nothing where no distribution point may be.
+    pub(crate) fn fetch_counts(&self) -> Option<FetchCounts> {
+        self.fetcher.as_ref().map(|fetcher| fetcher.counts())
+    }
+
+    /// What was asked of responders; nothing where none is configured.
+    pub(crate) fn ocsp_counts(&self) -> Option<OcspCounts> {
+        self.ocsp.as_ref().map(Ocsp::counts)
+    }
+
     #[cfg(test)]
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
@@ -150,6 +157,29 @@ impl fmt::Debug for Revocation {
 }
 
 impl Shared {
+    fn load(
+        config: &RevocationConfig,
+        known: Vec<OwnedAuthority>,
+        fetcher: Option<Arc<dyn CrlSource>>,
+        responder: Option<Arc<dyn Responder>>,
+    ) -> Result<Arc<Self>, LoadError> {
+        let shared = Arc::new(Self {
+            config: config.clone(),
+            fetcher,
+            responder,
+            points: Points::default(),
+            flights: Flights::default(),
+            tally: Tally::default(),
+            files: Mutex::default(),
+            lists: RwLock::default(),
+            authorities: Mutex::new(known.into_iter().collect()),
+            generation: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+        });
+        shared.load_files()?;
+        Ok(shared)
+    }
+
     pub(super) fn lists(&self) -> Arc<Lists> {
         Arc::clone(&self.lists.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -195,25 +225,28 @@ impl Shared {
 
     /// Takes a list in and says what became of it. Blocking: its signature may have been verified just now, and logs are written.
     pub(super) fn take(&self, held: Held) -> Taken {
-        let (crl, source, text) = (Arc::clone(&held.crl), held.source.clone(), held.describe());
-        let issuer = crate::certificate::name_text(&crl.issuer);
-        let verified = held.signer.is_known();
-        let taken = self.change(|lists| lists.take(held));
+        let held = Arc::new(held);
+        let (issuer, list, source) = (name_text(&held.crl.issuer), held.describe(), &held.source);
+        let taken = self.change(|lists| lists.take(Arc::clone(&held)));
         match &taken {
             Taken::New => {
-                tracing::info!(%issuer, list = text, entries = crl.entries.len(), delta = crl.delta_of.is_some(), verified, "CRL loaded");
+                let (entries, delta) = (held.crl.entries.len(), held.crl.delta_of.is_some());
+                tracing::info!(%issuer, list, entries, delta, verified = held.signer.is_known(), "CRL loaded");
+                if held.end(self.grace()) < held.taken {
+                    say_ended(&held);
+                }
                 self.moved();
             }
             Taken::Same => {}
-            Taken::Older { held } => {
+            Taken::Older { held: newer } => {
                 self.tally.count(Decision::RollbackRefused);
                 tracing::warn!(
-                    event = "crl-rollback-refused", %issuer, refused = text, held, %source,
+                    event = "crl-rollback-refused", %issuer, refused = list, held = newer, %source,
                     "a CRL older than the one held is not used; if the CA was restored from a backup, restart the bridge"
                 );
             }
             Taken::TooMany => tracing::error!(
-                event = "crl-limit", %issuer, refused = text, %source,
+                event = "crl-limit", %issuer, refused = list, %source,
                 "too many or too large CRLs are held already: remove some from client_certificates.revocation"
             ),
         }
@@ -226,14 +259,14 @@ impl Shared {
             return unasked(now);
         }
         let word = judge(lists, link, seconds(now), self.grace());
-        self.weigh(word, self.known(link, now), link, now, || self.may_learn(lists, link, seconds(now)))
+        self.weigh(word, &self.known(link, now), link, now, || self.may_learn(lists, link, seconds(now)))
     }
 
     /// Weighs what the lists and the responder say, in the configured order. `may_learn`: whether asking for lists may bring more.
     pub(super) fn weigh(
         &self,
         word: Word,
-        asked: Asked,
+        asked: &Asked,
         link: &Link<'_>,
         now: UnixTime,
         may_learn: impl Fn() -> bool,
@@ -243,13 +276,19 @@ impl Shared {
             Word::Clear { until } => (Some(until), None),
             Word::Untrusted(failure) | Word::Nothing(failure) => (None, Some(failure)),
         };
-        let (answered_until, silence) = match &asked {
+        let (answered_until, silence) = match asked {
             Asked::Said(OcspAnswer::Revoked { reason, since }) => return Verdict::Refused(responder_says(*reason, *since)),
             Asked::Said(OcspAnswer::Good { until }) => (Some(seconds(*until)), None),
             Asked::Said(OcspAnswer::Unvouched(failure) | OcspAnswer::Untrusted(failure)) => (None, Some(failure)),
             Asked::Nobody | Asked::NotYet => (None, None),
         };
-        let doubt = || joined(doubt.clone().unwrap_or_else(|| Cause::RevocationUnknown.into()), silence);
+        let doubt = || {
+            let mut listed = doubt.clone().unwrap_or_else(|| Cause::RevocationUnknown.into());
+            for (uri, trouble) in self.troubles(link) {
+                listed.detail = format!("{}; {uri}: {trouble}", listed.detail);
+            }
+            joined(listed, silence)
+        };
         let vouched = match self.config.order {
             RevocationOrder::OcspFirst if matches!(asked, Asked::NotYet) => return Verdict::Open(doubt()),
             RevocationOrder::OcspFirst => answered_until.or(listed_until),

@@ -2,8 +2,9 @@
 //!
 //! Only lists whose signature is by the very key that signed the certificate speak. A full list that is current and about this
 //! kind of certificate vouches for it by not naming it. A delta (RFC 5280 section 5.2.4) that is newer than the full list adds its
-//! revocations, whether or not it is still current, because a revocation stays one; it lifts a hold only where it is current and
-//! made for that full list. So with an expired or unfit delta the full list counts alone, as long as it is current itself.
+//! revocations, whether or not it is still current, because a revocation stays one; it lifts a hold only where it is current, made
+//! for that full list and about the same distribution point. So with an expired or unfit delta the full list counts alone, as long
+//! as it is current itself.
 //!
 //! A list that names its distribution point is about certificates that name the same one. AD CS writes only those names into the
 //! list that the administrator ticked, often `ldap:` alone, while certificates name `http:`; where the two have no scheme in
@@ -131,17 +132,14 @@ impl<'a> Question<'a> {
     }
 }
 
-/// A delta by the same key, about the same certificates, newer than the full list.
+/// A delta by the same key, newer than the full list.
 fn is_delta_to(held: &Held, full: &Held, public_key: &[u8]) -> bool {
-    held.crl.delta_of.is_some()
-        && held.is_signed_by(public_key)
-        && held.crl.scope.encoded == full.crl.scope.encoded
-        && held.crl.number > full.crl.number
+    held.crl.delta_of.is_some() && held.is_signed_by(public_key) && held.crl.number > full.crl.number
 }
 
 /// Whether what the delta says on top of its base is also right on top of this list (RFC 5280 section 5.2.4 (c)).
 fn is_made_for(delta: &Held, full: &Held) -> bool {
-    full.crl.number.is_some() && full.crl.number >= delta.crl.delta_of
+    full.crl.number.is_some() && full.crl.number >= delta.crl.delta_of && full.crl.scope.encoded == delta.crl.scope.encoded
 }
 
 /// Whether a list is about a certificate, so that its silence means something.

@@ -1,6 +1,8 @@
 //! The lists held: by issuer, then by the key that signed them. Of a series - same key, same scope, full lists or deltas - the newest
 //! stays, and nothing older ever takes its place. Lists by several keys of one name (a renewed CA: `CA.crl`, `CA(1).crl`) live side by
 //! side; which of them speaks for a certificate is a matter of the key that signed it.
+//!
+//! What is held lives as long as the process: after a restart, the files and distribution points decide anew.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -79,7 +81,7 @@ impl Lists {
     }
 
     /// Takes a list in, or says why not.
-    pub(super) fn take(&mut self, new: Held) -> Taken {
+    pub(super) fn take(&mut self, new: Arc<Held>) -> Taken {
         let (count, bytes) = self.iter().fold((0, 0), |(count, bytes), held| (count + 1, bytes + held.bytes()));
         let family = self.by_issuer.entry(new.crl.issuer.clone()).or_default();
         if new.signer.is_known() {
@@ -88,11 +90,11 @@ impl Lists {
         let rival = family.iter_mut().find(|held| held.is_rival_of(&new));
         let order = rival.as_ref().map(|held| new.crl.order(&held.crl));
         match (rival, order) {
-            (Some(held), Some(Ordering::Greater)) => *held = Arc::new(new),
-            (Some(held), Some(Ordering::Equal)) => return held.meet(new),
+            (Some(held), Some(Ordering::Greater)) => *held = new,
+            (Some(held), Some(Ordering::Equal)) => return held.meet(&new),
             (Some(held), _) => return Taken::Older { held: held.describe() },
             (None, _) if count >= MAX_LISTS || bytes + new.bytes() > MAX_BYTES => return Taken::TooMany,
-            (None, _) => family.push(Arc::new(new)),
+            (None, _) => family.push(new),
         }
         Taken::New
     }
@@ -183,10 +185,10 @@ impl Held {
     }
 
     /// The same list from another place: one that the administrator configured counts for more, see [`super::judge`].
-    fn meet(self: &mut Arc<Self>, other: Self) -> Taken {
+    fn meet(self: &mut Arc<Self>, other: &Self) -> Taken {
         let configured = matches!((&self.source, &other.source), (Source::Fetched(_), Source::File(_)));
         if configured && self.crl.digest == other.crl.digest {
-            *self = Arc::new(Self { source: other.source, ..(**self).clone() });
+            *self = Arc::new(Self { source: other.source.clone(), ..(**self).clone() });
         }
         Taken::Same
     }
@@ -247,4 +249,30 @@ pub(super) fn shown(seconds: i64) -> String {
     let text = String::from_utf8_lossy(&digits);
     let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
     format!("{}-{}-{} {}:{}:{}Z", part(0..4), part(4..6), part(6..8), part(8..10), part(10..12), part(12..14))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::testkit::Ca;
+
+    #[test]
+    fn no_more_lists_are_held_than_allowed_but_each_may_be_renewed() {
+        let ca = Ca::new("Device CA");
+        let mut lists = Lists::default();
+        let mut take = |series: usize, number| {
+            let scope = crate::revocation::testkit::full_name(&[&format!("http://a/{series}")]);
+            let crl = Crl::read(&ca.list(number).scope(&[&scope]).sign()).unwrap();
+            let signer = Signer::Known(ca.authority().public_key);
+            let source = Source::Fetched("http://a/".into());
+            lists.take(Arc::new(Held { crl: Arc::new(crl), source, taken: 0, used: Arc::default(), signer }))
+        };
+        for series in 0..MAX_LISTS {
+            assert_eq!(take(series, 1), Taken::New);
+        }
+        assert_eq!(take(MAX_LISTS, 1), Taken::TooMany);
+        assert_eq!(take(7, 2), Taken::New);
+        assert_eq!(take(7, 2), Taken::Same);
+        assert!(matches!(take(7, 1), Taken::Older { .. }));
+    }
 }

@@ -7,13 +7,13 @@
 //! ```text
 //! engine    Revocation: what a path is told, from memory or after asking
 //! settle    asking: verifying lists, fetching them, OCSP; once for all who wait
+//! outside   who is asked
 //! refresh   fetching ahead of nextUpdate, back-off, forgetting
 //! files     lists in files and directories, read again when they change
-//! fetch     lists over HTTP and LDAP, within what the operator allows
-//! ocsp      responders
-//! online    the two above, as settle asks them
 //! judge     what the lists held say of one certificate
 //! lists     the lists held: by issuer and key, newest first, never back
+//! fetch     distribution points, within the operator's limits
+//! ocsp      responders
 //! crl       a CertificateList, read strictly
 //! entries   revoked serial numbers, a million of them
 //! tally     what was decided and what is held, for metrics
@@ -21,6 +21,8 @@
 
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
+pub mod bench;
 mod config;
 mod crl;
 mod engine;
@@ -32,7 +34,7 @@ pub(crate) mod fuzzing;
 mod judge;
 mod lists;
 mod ocsp;
-mod online;
+mod outside;
 mod refresh;
 mod settle;
 mod tally;
@@ -51,6 +53,8 @@ use crate::failure::Failure;
 
 pub use config::{OcspConfig, RevocationConfig, RevocationOrder, RevocationPolicy};
 pub use engine::Revocation;
+pub(crate) use fetch::{FetchCounts, ListSource};
+pub(crate) use ocsp::OcspCounts;
 pub use tally::{Decision, ListFacts};
 
 /// A CA on a verified path, as the certificate below it sees it.

@@ -125,9 +125,14 @@ impl Ocsp {
         })))
     }
 
-    /// What memory knows; no I/O.
+    /// What memory knows, or that there is nobody to ask; no I/O.
     pub(crate) fn known(&self, link: &Link<'_>, now: UnixTime) -> Option<OcspAnswer> {
-        self.0.answers.get(&Key::of(link), now)
+        let key = Key::of(link);
+        let nobody = || match self.0.responder {
+            Some(_) => None,
+            None => self.0.named_by(link).err().map(|reason| self.0.answers.or_revoked(&key, unvouched(reason))),
+        };
+        self.0.answers.get(&key, now).or_else(nobody)
     }
 
     /// What memory knows or a responder says before the deadline. The question goes on when the deadline passes, so that the
@@ -251,7 +256,8 @@ impl Inner {
 
     /// Asks one responder.
     async fn consult(&self, responder: &HttpUrl, inquiry: &Inquiry, deadline: Instant) -> Result<Statement, OcspAnswer> {
-        let place = format!("{}{}", responder.origin, responder.path);
+        let scheme = if responder.origin.secure { "https" } else { "http" };
+        let place = format!("{scheme}://{}{}", responder.origin, responder.path);
         let told = |reason: &dyn fmt::Display| format!("{}: {reason}", shown(&place));
         let leave = self.breakers.enter(&responder.origin, Instant::now()).map_err(|rest| {
             count(&self.counters.breaker_open, 1);

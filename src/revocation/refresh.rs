@@ -20,8 +20,9 @@ const KEPT_UNUSED: i64 = 86_400;
 /// Back-off after the first failure, and at most; seconds.
 const FIRST_RETRY: i64 = 15;
 const LAST_RETRY: i64 = 600;
-/// Nothing is looked at more often.
+/// Nothing is looked at more often, or less.
 const SHORTEST_SCAN: Duration = Duration::from_secs(1);
+const LONGEST_SCAN: Duration = Duration::from_mins(1);
 
 /// Distribution points: when each may be asked again.
 #[derive(Default)]
@@ -34,6 +35,8 @@ struct Point {
     due: i64,
     /// In a row, without anything new.
     failures: u32,
+    /// What the last of them was.
+    trouble: Option<String>,
     /// Shared with the list that came from here.
     used: Arc<AtomicI64>,
 }
@@ -56,7 +59,8 @@ impl Points {
                 points.iter().min_by_key(|(_, point)| point.used.load(Ordering::Relaxed)).map(|(uri, _)| Arc::clone(uri));
             idlest.and_then(|uri| points.remove(&uri));
         }
-        let point = Point { authority: authority.clone(), due: now, failures: 0, used: Arc::new(AtomicI64::new(now)) };
+        let point =
+            Point { authority: authority.clone(), due: now, failures: 0, trouble: None, used: Arc::new(AtomicI64::new(now)) };
         points.insert(Arc::clone(uri), point);
         true
     }
@@ -72,7 +76,16 @@ impl Points {
         let Some(point) = points.get_mut(uri) else { return };
         let planned = outcome.as_ref().ok().and_then(|crl| planned(crl, now));
         point.failures = if planned.is_some() { 0 } else { point.failures.saturating_add(1) };
-        point.due = now + jittered(planned.unwrap_or_else(|| back_off(point.failures)), random);
+        point.trouble = outcome.as_ref().err().map(|failure| failure.detail.clone());
+        let wait = jittered(planned.unwrap_or_else(|| back_off(point.failures)), random);
+        // By the end of this list at the latest: from then on certificates wait for the next.
+        let end = outcome.as_ref().map_or(i64::MAX, |crl| crl.next_update);
+        point.due = now.saturating_add(wait).min(end.max(now + 1));
+    }
+
+    /// Why nothing usable came from there the last time.
+    pub(super) fn trouble(&self, uri: &str) -> Option<String> {
+        locked(&self.0).get(uri)?.trouble.clone()
     }
 
     /// Those to be asked now, and who signs there. Those that nobody needs any more are dropped.
@@ -107,7 +120,7 @@ fn jittered(wait: i64, random: u32) -> i64 {
 impl Shared {
     /// The life of the engine's own task.
     pub(super) async fn keep_current(self: &Arc<Self>, shutdown: Shutdown) {
-        let mut ticks = tokio::time::interval(self.config.scan_interval.max(SHORTEST_SCAN));
+        let mut ticks = tokio::time::interval(self.config.scan_interval.clamp(SHORTEST_SCAN, LONGEST_SCAN));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = clock();
         loop {
@@ -151,11 +164,7 @@ impl Shared {
         let lists = self.lists();
         let ended: Vec<_> = lists.iter().filter(|held| (last..now).contains(&held.end(grace))).collect();
         for held in &ended {
-            let issuer = name_text(&held.crl.issuer);
-            tracing::error!(
-                event = "crl-expired", %issuer, list = held.describe(),
-                "this CRL has ended: install or publish a new one; certificates of its issuer are refused unless something else vouches"
-            );
+            say_ended(held);
         }
         let useless = |held: &Held| held.end(grace) < now && !self.is_wanted(held, now);
         let dropped = lists.iter().any(|held| useless(held)) && self.change(|lists| lists.retain(|held| !useless(held)));
@@ -170,6 +179,19 @@ impl Shared {
             Source::File(path) => locked(&self.files).give(path, &held.crl.digest),
             Source::Fetched(_) => is_used(held, now),
         }
+    }
+}
+
+/// For logs: a full list that ended leaves certificates without anybody to vouch for them.
+pub(super) fn say_ended(held: &Held) {
+    let (issuer, list) = (name_text(&held.crl.issuer), held.describe());
+    if held.crl.delta_of.is_some() {
+        tracing::warn!(event = "delta-crl-expired", %issuer, list, "this delta CRL has ended: publish a new one");
+    } else {
+        tracing::error!(
+            event = "crl-expired", %issuer, list,
+            "this CRL has ended: publish and install a new one; certificates of its issuer are refused unless something else vouches"
+        );
     }
 }
 
@@ -214,6 +236,10 @@ mod tests {
         assert!(!points.may_ask(&uri, 1014) && points.may_ask(&uri, 1015));
         points.note(&uri, 1015, &silence(), 100);
         assert!(!points.may_ask(&uri, 1044) && points.may_ask(&uri, 1045));
+        points.note(&uri, 1045, &Ok(list(1000, 1200, Some(1190))), 200);
+        assert_eq!(points.due(1200).len(), 1, "by its end at the latest");
+        points.note(&uri, 1195, &Ok(list(1000, 1200, None)), 100);
+        assert_eq!(points.due(1200).len(), 1, "by its end at the latest");
         points.note(&uri, 1045, &Ok(list(1000, 2000, None)), 100);
         assert!(points.due(1749).is_empty());
         assert_eq!(points.due(1750).len(), 1);

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -16,39 +15,13 @@ use crate::revocation::engine::{Shared, locked, seconds, unasked, unvouched};
 use crate::revocation::judge::{CLOCK_SKEW, Word, judge};
 use crate::revocation::lists::{Held, Lists, Signer, Source, Taken, shown};
 use crate::revocation::ocsp::OcspAnswer;
+use crate::revocation::outside::Asked;
 use crate::revocation::{Decision, Link, OwnedAuthority, RevocationOrder, RevocationPolicy, Verdict};
 
 /// Lists fetched at the same time: each may be as large as allowed.
 const CONCURRENT_FETCHES: usize = 4;
 /// Distribution points of one certificate that are asked.
 const MAX_POINTS: usize = 8;
-
-/// What comes later.
-pub(super) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Where lists are fetched.
-pub(super) trait CrlSource: Send + Sync {
-    /// Whether this URI may be asked.
-    fn allows(&self, uri: &str) -> bool;
-    /// The list there, DER or PEM.
-    fn crl<'a>(&'a self, uri: &'a str, deadline: Instant) -> Later<'a, Result<Vec<u8>, Failure>>;
-}
-
-/// Who answers about single certificates (OCSP).
-pub(super) trait Responder: Send + Sync {
-    /// What memory knows; nothing where somebody should be asked.
-    fn known(&self, link: &Link<'_>, now: UnixTime) -> Option<OcspAnswer>;
-    /// Asks.
-    fn ask<'a>(&'a self, link: &'a Link<'a>, now: UnixTime, deadline: Instant) -> Later<'a, OcspAnswer>;
-}
-
-/// How far OCSP has come with one certificate.
-pub(super) enum Asked {
-    /// No responder is configured.
-    Nobody,
-    NotYet,
-    Said(OcspAnswer),
-}
 
 /// Questions under way.
 pub(super) struct Flights {
@@ -101,7 +74,7 @@ impl Shared {
             asked = self.ask(asked, link, now, deadline).await;
         }
         let word = judge(&self.lists(), link, seconds(now), self.grace());
-        match self.weigh(word, asked, link, now, || false) {
+        match self.weigh(word, &asked, link, now, || false) {
             Verdict::Open(failure) => unvouched(link.policy, failure, now),
             verdict => verdict,
         }
@@ -110,6 +83,12 @@ impl Shared {
     /// Whether lists might say more about this certificate than they do, if somebody asked now.
     pub(super) fn may_learn(&self, lists: &Lists, link: &Link<'_>, now: i64) -> bool {
         pending(lists, link) || self.points_of(link).iter().any(|uri| self.points.may_ask(uri, now))
+    }
+
+    /// What was wrong with the certificate's distribution points the last time they were asked.
+    pub(super) fn troubles(&self, link: &Link<'_>) -> Vec<(Arc<str>, String)> {
+        let points = self.points_of(link).into_iter();
+        points.filter_map(|uri| self.points.trouble(&uri).map(|trouble| (uri, trouble))).collect()
     }
 
     /// What the responder said of it lately.
@@ -223,7 +202,9 @@ impl Shared {
         let Some(fetcher) = &self.fetcher else { return Err(Cause::RevocationUnknown.into()) };
         // Never closed: the semaphore lives as long as we do.
         let _place = self.flights.places.acquire().await;
-        let bytes = fetcher.crl(uri, Instant::now() + self.config.fetch_timeout).await?;
+        let deadline = Instant::now() + self.config.fetch_timeout;
+        let bytes = tokio::time::timeout_at(deadline.into(), fetcher.crl(uri, deadline)).await;
+        let bytes = bytes.unwrap_or_else(|_| Err(Failure::new(Cause::RevocationUnknown, "no answer in time")))?;
         let (shared, uri, authority) = (Arc::clone(self), Arc::clone(uri), authority.clone());
         let taking = tokio::task::spawn_blocking(move || shared.take_fetched(bytes, &uri, &authority, now));
         taking.await.unwrap_or_else(|_| Err(Failure::new(Cause::RevocationUnknown, "reading the CRL ended without a word")))
@@ -285,12 +266,6 @@ impl Shared {
             drop(place);
         });
         receiver
-    }
-}
-
-impl Asked {
-    fn is_decided(&self) -> bool {
-        matches!(self, Self::Said(OcspAnswer::Good { .. } | OcspAnswer::Revoked { .. }))
     }
 }
 

@@ -68,7 +68,7 @@ impl Acceptor {
 
     /// From now on admits by this trust; sessions resumed later are asked about it too.
     pub fn replace_trust(&self, trust: impl Into<Arc<Trust>>) -> Result<(), Failure> {
-        self.change(trust.into(), |credentials| credentials.clone())
+        self.change(trust.into(), Credentials::clone)
     }
 
     /// From now on shows these credentials and admits by this trust, both from the same handshake on.

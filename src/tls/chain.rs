@@ -17,7 +17,6 @@ pub struct VerifiedChain {
     pub(in crate::tls) presented: Vec<CertificateDer<'static>>,
     pub(in crate::tls) issuer_key: KeyFingerprint,
     pub(in crate::tls) facts: CertificateFacts,
-    pub(in crate::tls) issuer: CertificateFacts,
     pub(in crate::tls) not_before: UnixTime,
     pub(in crate::tls) not_after: UnixTime,
     /// The last second at which every certificate of the path is valid.

@@ -38,7 +38,6 @@ impl ClientCertificate {
             presented: vec![],
             issuer_key: KeyFingerprint::of(issuer_public_key),
             facts: CertificateFacts::of(leaf),
-            issuer: CertificateFacts::of(&[]),
             not_before,
             not_after,
             valid_until: not_after,
@@ -83,8 +82,8 @@ impl ClientCertificate {
     }
 
     /// What the certificate of the CA says that signed the leaf, on the path as it was first verified.
-    pub fn issuer(&self) -> &CertificateFacts {
-        &self.0.chain.issuer
+    pub fn issuer(&self) -> CertificateFacts {
+        CertificateFacts::of(self.path().get(1).map_or(&[], AsRef::as_ref))
     }
 
     /// Issuer, subject and serial as text.

@@ -53,7 +53,8 @@ pub struct ClientTrustConfig {
     pub revocation: RevocationConfig,
 }
 
-/// `[[client_certificates.issuer]]`: holds for all certificates below this CA unless a CA nearer to the leaf has its own.
+/// `[[client_certificates.issuer]]`: holds for all certificates below this CA unless a CA nearer to the leaf has its own. Where a CA is
+/// certified by several others a device chooses the path by what it presents: only the entry of its issuing CA holds on each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// `certificate`: PEM file with exactly the CA's certificate; it counts by its key

@@ -63,9 +63,9 @@ impl<'a> Presented<'a> {
         let mut unused: Vec<_> = cas.filter_map(|der| Some((Certificate::read(der).ok()?, der.as_ref()))).collect();
         let (mut names, mut used) = (vec![leaf.issuer], Vec::new());
         while let Some(name) = names.pop() {
-            let (named, rest): (Vec<_>, _) = unused.into_iter().partition(|(ca, _)| ca.subject == name);
+            let (above, rest): (Vec<_>, _) = unused.into_iter().partition(|(ca, _)| ca.subject == name);
             unused = rest;
-            for (ca, der) in named {
+            for (ca, der) in above {
                 names.push(ca.issuer);
                 used.push(der);
             }

@@ -149,6 +149,7 @@ impl Site {
             nt_auth: NtAuth::Off,
             send_ca_names: true,
             recheck_interval: Duration::from_mins(1),
+            expiry_forecast: Duration::from_hours(720),
             revocation: RevocationConfig {
                 policy: RevocationPolicy::Require,
                 crl_files: vec![],
@@ -232,8 +233,8 @@ async fn connect(
         let server = connection.peer_certificates().unwrap().first().map(|der| CertificateFacts::of(der).subject);
         (read, connection.handshake_kind(), server.unwrap())
     };
-    let (served, (read, kind, server)) = tokio::join!(serve, visit);
-    (served, read, kind, server)
+    let (outcome, (read, kind, server)) = tokio::join!(serve, visit);
+    (outcome, read, kind, server)
 }
 
 #[tokio::test]
@@ -282,6 +283,7 @@ async fn revocation_that_never_answers_is_not_waited_for_beyond_the_deadline() {
 
 #[tokio::test]
 async fn each_certificate_of_the_path_is_asked_about_under_what_its_own_issuer_is_held_to() {
+    use RevocationPolicy::{Off, Prefer, Require};
     let site = Site::new();
     let entry = |name: &str, ca: &Ca, revocation| IssuerConfig {
         certificate: site.write(name, &ca.pem()),
@@ -292,7 +294,6 @@ async fn each_certificate_of_the_path_is_asked_about_under_what_its_own_issuer_i
     };
     let root = |revocation| entry("entry-root.pem", &site.root, revocation);
     let issuing = |revocation| entry("entry-issuing.pem", &site.issuing, revocation);
-    use RevocationPolicy::{Off, Prefer, Require};
     for (issuers, leaf, intermediate) in [
         (vec![], Require, Require),
         (vec![root(Some(Prefer))], Prefer, Prefer),
@@ -496,20 +497,20 @@ async fn credentials_and_trust_are_replaced_together() {
     let site = Site::new();
     let lenient = Script::new(clear(LONG * 2), revoked());
     let (acceptor, connector) = site.listener(site.trust(&lenient), Duration::from_secs(20));
-    let (served, _, _, server) = connect(&acceptor, &connector).await;
-    assert_eq!((served.is_ok(), server.as_str()), (true, "CN=server"));
+    let (outcome, _, _, server) = connect(&acceptor, &connector).await;
+    assert_eq!((outcome.is_ok(), server.as_str()), (true, "CN=server"));
 
     let renewed = Credentials::load(&site.listener_config("renewed", Duration::from_secs(20))).unwrap();
     acceptor.replace(renewed, site.trust(&Script::new(open(), revoked()))).unwrap();
     let fresh = site.listener(site.trust(&lenient), Duration::from_secs(20)).1;
-    let (served, _, _, server) = connect(&acceptor, &fresh).await;
-    assert_eq!((served.unwrap_err().failure.cause, server.as_str()), (Cause::CertificateRevoked, "CN=renewed"));
-    let (served, ..) = connect(&acceptor, &connector).await;
-    assert!(served.unwrap_err().resumed, "a session of before is judged by the trust of now");
+    let (outcome, _, _, server) = connect(&acceptor, &fresh).await;
+    assert_eq!((outcome.unwrap_err().failure.cause, server.as_str()), (Cause::CertificateRevoked, "CN=renewed"));
+    let (outcome, ..) = connect(&acceptor, &connector).await;
+    assert!(outcome.unwrap_err().resumed, "a session of before is judged by the trust of now");
 
     acceptor.replace_trust(site.trust(&lenient)).unwrap();
-    let (served, _, _, server) = connect(&acceptor, &fresh).await;
-    assert_eq!((served.is_ok(), server.as_str()), (true, "CN=renewed"));
+    let (outcome, _, _, server) = connect(&acceptor, &fresh).await;
+    assert_eq!((outcome.is_ok(), server.as_str()), (true, "CN=renewed"));
 }
 
 /// Not a bound that depends on the machine: far above what is measured, far below a verification.

@@ -259,7 +259,6 @@ impl Trust {
         let (not_before, not_after) = VerifiedChain::validity(leaf);
         Ok(VerifiedChain {
             facts: CertificateFacts::of(leaf_der),
-            issuer: CertificateFacts::of(ders.get(1).map_or(&[][..], AsRef::as_ref)),
             path: ders,
             presented: presented.iter().map(|der| der.clone().into_owned()).collect(),
             issuer_key,

@@ -171,16 +171,16 @@ fn dotted_identifier(contents: &[u8]) -> Option<String> {
 }
 
 fn decoded(value_tag: u8, value: &[u8]) -> Option<String> {
-    let ascii = |allowed: fn(&u8) -> bool| {
+    let octets = |allowed: fn(&u8) -> bool| {
         value.iter().all(allowed).then(|| value.iter().map(|octet| char::from(*octet)).collect::<String>())
     };
     match value_tag {
         tag::UTF8_STRING => std::str::from_utf8(value).ok().map(str::to_owned),
         // Real CAs put '@', '*' and '_' into PrintableStrings.
-        PRINTABLE_STRING | IA5_STRING => ascii(u8::is_ascii),
-        NUMERIC_STRING => ascii(|octet| octet.is_ascii_digit() || *octet == b' '),
-        // As everybody reads it, Windows included: Latin-1.
-        T61_STRING => ascii(|_| true),
+        PRINTABLE_STRING | IA5_STRING => octets(u8::is_ascii),
+        NUMERIC_STRING => octets(|octet| octet.is_ascii_digit() || *octet == b' '),
+        // Latin-1 as most read it, UTF-8 as some try first: what is not ASCII and both is neither.
+        T61_STRING => octets(|_| true).filter(|text| text.is_ascii() || std::str::from_utf8(value).is_err()),
         BMP_STRING => {
             let (pairs, rest) = value.as_chunks::<2>();
             let units: Vec<u16> = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect();

@@ -76,7 +76,7 @@ impl Openssl {
         let extensions = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign";
         self.run(&format!("req -x509 -new -key {name}.key -subj /CN={name} -days 3650 {extensions} {options} -out {name}.pem"));
         let (pem, der) = self.read(name);
-        Ca { pem, der, ..Ca::root("unused") }
+        Ca { der, pem, ..Ca::root("unused") }
     }
 
     /// Writes key and certificate of a CA made elsewhere.

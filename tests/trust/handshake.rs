@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcd_bridge::failure::Cause;
-use kcd_bridge::tls::{Acceptor, ClientCertificate, HandshakeRefused, ListenerConfig, Trust};
+use kcd_bridge::tls::{Acceptor, ClientCertificate, HandshakeRefused, ListenerConfig, Trust, Usage};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use rustls::client::{ResolvesClientCert, WantsClientCert};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -197,6 +197,27 @@ async fn each_refusal_has_its_alert_its_cause_and_what_the_certificate_said() {
 }
 
 #[tokio::test]
+async fn a_good_certificate_that_is_not_allowed_is_told_so() {
+    let (ca, other) = (Ca::root("Device CA"), Ca::root("Other CA"));
+    let device = ca.device(|_| {});
+    let files = || Files::trusting(&[&ca]);
+    let client = [Usage::ClientAuth];
+    for (files, cause) in [
+        (files().pinned(&[&other]), Cause::IssuerNotAllowed),
+        (files().nt_auth(&[&other]), Cause::NotInNtAuth),
+        (files().issuer(&ca, &client, |issuer| issuer.templates = vec!["User".into()]), Cause::TemplateNotAllowed),
+        (files().issuer(&ca, &client, |issuer| issuer.policies = vec!["1.2.3".into()]), Cause::PolicyNotAsserted),
+    ] {
+        for version in VERSIONS {
+            let listener = Listener::new(files.trust());
+            let outcome = listener.connect(&listener.client(version, Some(&device))).await;
+            assert_eq!(outcome.alert(), AlertDescription::AccessDenied, "{cause:?}");
+            assert_eq!(outcome.refused().failure.cause, cause);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_device_without_a_certificate_is_refused() {
     let ca = Ca::root("Device CA");
     for version in VERSIONS {
@@ -261,6 +282,27 @@ async fn devices_are_asked_for_certificates_of_the_known_cas_unless_those_are_to
                 assert!(name.ends_with(expected.as_bytes()), "{name:02x?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn devices_are_told_only_the_cas_that_may_issue_or_none_if_so_configured() {
+    let root = Ca::root("Root");
+    let (issuing, other) = (root.subordinate("Issuing CA", |_| {}), root.subordinate("Other CA", |_| {}));
+    let device = issuing.device(|_| {});
+    let files = || Files::trusting(&[&root]).intermediate(&issuing).intermediate(&other);
+    for (files, expected) in [
+        (files().pinned(&[&issuing]), vec!["Issuing CA"]),
+        (files().with(|config| config.send_ca_names = false), vec![]),
+        (files().pinned(&[&issuing]).with(|config| config.send_ca_names = false), vec![]),
+    ] {
+        let listener = Listener::new(files.trust());
+        let noting = Arc::new(Noting { asked_for: Mutex::default(), certified: device.certified() });
+        let client = listener.client_with(&rustls::version::TLS13, Arc::clone(&noting) as Arc<_>);
+        assert!(listener.connect(&client).await.server.is_ok());
+        let names = noting.asked_for.lock().unwrap().clone();
+        assert_eq!(names.len(), expected.len());
+        assert!(names.iter().zip(expected).all(|(name, expected)| name.ends_with(expected.as_bytes())));
     }
 }
 

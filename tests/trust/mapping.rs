@@ -110,12 +110,12 @@ fn a_upn_alone_needs_the_weak_rule_of_its_issuer_and_an_allowed_suffix() {
     let site = Site::new();
     let change = |params: &mut CertificateParams| params.subject_alt_names = vec![upn("alice@corp.example")];
     let certificate = site.admit(&site.issuing, change);
-    assert_eq!(resolve(&[strong()], &certificate).unwrap_err().cause, Cause::NoMapping);
+    assert_eq!(resolve(&[strong()], &certificate).unwrap_err().cause, Cause::WeakMappingOnly);
     let principal = resolve(&[strong(), site.weak(&["corp.example"])], &certificate).unwrap();
     assert_eq!((principal.strength(), principal.expected_sid()), (Strength::Weak, &ExpectedSid::PinOnFirstUse));
     assert_eq!(resolve(&[site.weak(&["example"])], &certificate).unwrap_err().cause, Cause::SuffixNotAllowed);
     let by_root = site.admit(&site.root, change);
-    assert_eq!(resolve(&[site.weak(&["corp.example"])], &by_root).unwrap_err().cause, Cause::NoMapping);
+    assert_eq!(resolve(&[site.weak(&["corp.example"])], &by_root).unwrap_err().cause, Cause::WeakMappingOnly);
 }
 
 #[test]

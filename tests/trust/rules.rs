@@ -202,9 +202,9 @@ fn application_policies_of_a_ca_bind_what_it_issues() {
         let issuing = root.subordinate("Issuing CA", |params| params.custom_extensions = vec![application_policies(listed)]);
         let admitted = admit(&trust, &[issuing.device(|_| {}).der, issuing.der]);
         if let_in {
-            admitted.unwrap()
+            admitted.unwrap();
         } else {
-            refused(admitted, Cause::CertificateUnsuitable, "CN=Issuing CA may issue only for")
+            refused(admitted, Cause::CertificateUnsuitable, "CN=Issuing CA may issue only for");
         }
     }
 }
@@ -387,6 +387,54 @@ fn a_thicket_of_presented_cas_is_judged_without_trying_every_order() {
     let chain: Vec<_> = std::iter::once(two.device(|_| {}).der).chain(pairs).collect();
     refused(admit(&trust, &chain), Cause::CertificateUnsuitable, "the chain is too deep or too branched");
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn no_bit_of_a_presented_chain_can_be_changed() {
+    let root = Ca::root("Root");
+    let issuing = root.subordinate("Issuing CA", |_| {});
+    let trust = Files::trusting(&[&root]).trust();
+    let chain = [issuing.device(|_| {}).der, issuing.der.clone()];
+    trust.verify(&chain, year(2026)).unwrap();
+    for (index, der) in chain.iter().enumerate() {
+        for at in 0..der.len() {
+            let mut changed = chain.to_vec();
+            let mut bytes = der.to_vec();
+            bytes[at] ^= 1 << (at % 8);
+            changed[index] = bytes.into();
+            assert!(trust.verify(&changed, year(2026)).is_err(), "certificate {index}, byte {at}");
+        }
+    }
+}
+
+#[test]
+fn an_extension_that_decides_and_cannot_be_read_is_a_refusal() {
+    let ca = Ca::root("Device CA");
+    let trust = Files::trusting(&[&ca]).trust();
+    let with = |oid: &[u64], content: &[u8]| {
+        let device = ca.device(|params| {
+            params.extended_key_usages = if oid == [2, 5, 29, 37] { vec![] } else { vec![Eku::ClientAuth] };
+            params.key_usages = vec![];
+            params.custom_extensions = vec![extension(oid, false, content.to_vec())];
+        });
+        admit(&trust, &device.chain())
+    };
+    let usage_with_more = [&element(0x30, &[&element(6, &[CLIENT_AUTH])]), &[5, 0][..]].concat();
+    for (oid, content) in [
+        (&[2, 5, 29, 37][..], &[0x31, 0x00][..]),
+        (&[2, 5, 29, 37], &usage_with_more),
+        (&[2, 5, 29, 37], &[0x30, 0x03, 0x02, 0x01, 0x01]),
+        (&[2, 5, 29, 15], &[0x03, 0x01, 0x00]),
+        (&[2, 5, 29, 15], &[0x04, 0x02, 0x07, 0x80]),
+        (&[2, 5, 29, 19], &[0x31, 0x00]),
+        (&[2, 5, 29, 19], &[0x30, 0x03, 0x02, 0x01, 0x01, 0x00]),
+        (&[1, 3, 6, 1, 4, 1, 311, 21, 10], &[0x30, 0x80]),
+    ] {
+        let failure = with(oid, content).unwrap_err();
+        assert_eq!(failure.cause, Cause::CertificateUnsuitable, "{oid:?} {content:02x?}: {failure}");
+    }
+    assert!(with(&[2, 5, 29, 15], &[0x03, 0x02, 0x07, 0x80]).is_ok());
+    assert!(with(&[2, 5, 29, 37], &element(0x30, &[&element(6, &[CLIENT_AUTH])])).is_ok());
 }
 
 #[test]

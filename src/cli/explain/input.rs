@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -155,13 +154,17 @@ fn has_extension(path: &Path) -> bool {
 
 /// Every certificate that is no CA's, each with its issuers from the same file. Where all are CAs', the first one.
 fn presented(source: &str, certificates: Vec<CertificateDer<'static>>) -> VecDeque<Found> {
-    let is_ca = |der: &CertificateDer<'_>| Certificate::read(der).is_ok_and(|read| read.is_ca() == Ok(true));
-    let (authorities, mut leaves): (Vec<_>, Vec<_>) = certificates.into_iter().enumerate().partition(|(_, der)| is_ca(der));
+    let (mut authorities, mut leaves) = (Vec::new(), Vec::new());
+    for (index, der) in certificates.into_iter().enumerate() {
+        match Authority::read(&der) {
+            Some(authority) => authorities.push((index, authority)),
+            None => leaves.push((index, der)),
+        }
+    }
     if leaves.is_empty() {
-        leaves.extend(authorities.first().cloned());
+        leaves.extend(authorities.first().map(|(index, authority)| (*index, authority.der.clone())));
     }
     let several = leaves.len() > 1;
-    let authorities: Arc<[_]> = authorities.into_iter().map(|(_, der)| der).collect();
     let presented = |(index, leaf): (usize, CertificateDer<'static>)| {
         let source = if several { format!("{source} #{}", index + 1) } else { source.to_owned() };
         Found::Certificate(Presented { source, chain: chain(leaf, &authorities) })
@@ -169,22 +172,38 @@ fn presented(source: &str, certificates: Vec<CertificateDer<'static>>) -> VecDeq
     leaves.into_iter().map(presented).collect()
 }
 
+/// A CA's certificate with its names.
+struct Authority {
+    der: CertificateDer<'static>,
+    subject: Vec<u8>,
+    issuer: Vec<u8>,
+}
+
+impl Authority {
+    /// None: not a CA's.
+    fn read(der: &CertificateDer<'static>) -> Option<Self> {
+        let read = Certificate::read(der).ok().filter(|read| read.is_ca() == Ok(true))?;
+        Some(Self { der: der.clone(), subject: read.subject.to_vec(), issuer: read.issuer.to_vec() })
+    }
+}
+
 /// The leaf and whoever could have issued it, by name.
-fn chain(leaf: CertificateDer<'static>, authorities: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
+fn chain(leaf: CertificateDer<'static>, authorities: &[(usize, Authority)]) -> Vec<CertificateDer<'static>> {
+    let mut wanted = Certificate::read(&leaf).map(|read| read.issuer.to_vec()).unwrap_or_default();
     let mut chain = vec![leaf];
     while chain.len() <= MAX_ISSUERS {
-        let Some(Ok(last)) = chain.last().map(|der| Certificate::read(der)) else { break };
-        let issued = |der: &&CertificateDer<'static>| {
-            !chain.contains(der) && Certificate::read(der).is_ok_and(|issuer| issuer.subject == last.issuer)
-        };
-        let Some(issuer) = authorities.iter().find(issued).cloned() else { break };
-        chain.push(issuer);
+        let is_next = |authority: &&Authority| authority.subject == wanted && !chain.contains(&authority.der);
+        let Some(next) = authorities.iter().map(|(_, authority)| authority).find(is_next) else { break };
+        wanted.clone_from(&next.issuer);
+        chain.push(next.der.clone());
     }
     chain
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::certificate::test_certificate;
 
@@ -227,6 +246,17 @@ mod tests {
                 "z.cer"
             ]
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_holds_certificates_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..80), pem in any::<bool>()) {
+            let head = if pem { &b"-----BEGIN CERTIFICATE-----\n"[..] } else { &[tag::SEQUENCE, 0x81] };
+            if let Ok(certificates) = certificates(&[head, &bytes].concat()) {
+                let count = certificates.len();
+                prop_assert_eq!(presented("file", certificates).len(), count);
+            }
+        }
     }
 
     #[test]

@@ -245,8 +245,39 @@ fn lines(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::certificate::{Certificate, CertificateFacts, test_certificate};
+    use crate::cli::explain::input::Presented;
+    use crate::cli::explain::judge::{Chain, Decision, Explanation};
     use crate::cli::explain::report::{HitReport, Labelled};
+    use crate::failure::{Cause, Failure};
+    use crate::x509::Claims;
+
+    proptest! {
+        #[test]
+        fn whatever_a_certificate_says_its_page_has_only_line_ends_for_control_characters(
+            flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let mut der = test_certificate(&[(&[0x55, 0x1D, 0x11], &[0x30, 5, 0x82, 3, b'a', b'.', b'b'])]);
+            for (index, value) in flips {
+                let at = index.index(der.len());
+                der[at] = value;
+            }
+            let refused = Failure::new(Cause::UnknownIssuer, "");
+            let page = certificate(&CertificateReport::new(&Explanation {
+                facts: CertificateFacts::of(&der),
+                validity: Certificate::read(&der).ok().map(|read| (read.not_before, read.not_after)),
+                chain: Chain::Refused(refused.clone()),
+                claims: Claims::of_leaf(&der),
+                tried: Vec::new(),
+                decision: Decision::Refused(refused),
+                presented: Presented { source: "a.der".to_owned(), chain: vec![der.into()] },
+            }));
+            prop_assert!(!page.chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
 
     #[test]
     fn thousands_are_grouped() {

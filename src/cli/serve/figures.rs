@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
@@ -14,6 +14,9 @@ use tracing::{error, info, warn};
 use crate::cli::metrics::{self, Source};
 use crate::cli::serve::devices::Devices;
 use crate::config::MetricsConfig;
+use crate::directory::Directory;
+use crate::identity::Mapper;
+use crate::revocation::Revocation;
 use crate::roster::Ending;
 use crate::shutdown::Shutdown;
 
@@ -85,6 +88,35 @@ struct EndingLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListLabels {
+    issuer: String,
+    key: String,
+    kind: &'static str,
+    source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    decision: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    rule: &'static str,
+    strength: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabels {
+    server: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RenewedLabels {
     renewed: &'static str,
 }
@@ -92,6 +124,12 @@ struct RenewedLabels {
 impl Source for Figures<'_> {
     fn add_to(&self, registry: &mut Registry) {
         self.certificates(registry);
+        let admission = self.devices.admission();
+        revocation(&admission.revocation, registry);
+        mapping(&admission.mapper, registry);
+        if let Some(directory) = &admission.directory {
+            servers(directory, registry);
+        }
     }
 }
 
@@ -120,4 +158,52 @@ impl Figures<'_> {
             ends,
         );
     }
+}
+
+/// How old the CRLs are, and what was decided by them and by OCSP.
+fn revocation(revocation: &Revocation, registry: &mut Registry) {
+    let (ages, ends, entries) =
+        (Family::<ListLabels, Gauge>::default(), Family::<ListLabels, Gauge>::default(), Family::<ListLabels, Gauge>::default());
+    for list in revocation.facts().into_iter().filter(|list| list.verified) {
+        let kind = if list.delta { "delta" } else { "base" };
+        let labels = ListLabels { issuer: list.issuer, key: list.key_identifier.unwrap_or_default(), kind, source: list.source };
+        ages.get_or_create(&labels).set(now() - list.this_update);
+        ends.get_or_create(&labels).set(list.next_update);
+        entries.get_or_create(&labels).set(i64::try_from(list.entries).unwrap_or(i64::MAX));
+    }
+    registry.register_with_unit("crl_age", "Time since a CRL's thisUpdate", Unit::Seconds, ages);
+    registry.register_with_unit("crl_next_update_timestamp", "nextUpdate of a CRL, as seconds since 1970", Unit::Seconds, ends);
+    registry.register("crl_entries", "Certificates on a CRL", entries);
+    let decisions = Family::<DecisionLabels, Counter>::default();
+    for (decision, count) in revocation.decisions() {
+        decisions.get_or_create(&DecisionLabels { decision: decision.name() }).inc_by(count);
+    }
+    registry.register("revocation_decisions", "How revocation was decided, and what became of CRLs", decisions);
+}
+
+/// Who was mapped by which rule, and why others were not.
+fn mapping(mapper: &Mapper, registry: &mut Registry) {
+    let counts = mapper.counts();
+    let mapped = Family::<RuleLabels, Counter>::default();
+    for (rule, strength, count) in &counts.mapped {
+        mapped.get_or_create(&RuleLabels { rule: rule.name(), strength: strength.name() }).inc_by(*count);
+    }
+    registry.register("mappings", "Certificates mapped, by rule and strength; answers from memory are not counted", mapped);
+    let refused = Family::<ReasonLabels, Counter>::default();
+    for (cause, count) in &counts.refused {
+        refused.get_or_create(&ReasonLabels { reason: cause.code() }).inc_by(*count);
+    }
+    registry.register("mappings_refused", "Certificates not mapped, by reason", refused);
+    let ridden = Counter::<u64>::default();
+    ridden.inc_by(counts.ridden);
+    registry.register("mappings_ridden", "Accounts believed past cache_ttl because no directory server answered", ridden);
+}
+
+/// Which directory servers are asked now.
+fn servers(directory: &Directory, registry: &mut Registry) {
+    let up = Family::<ServerLabels, Gauge>::default();
+    for server in directory.health() {
+        up.get_or_create(&ServerLabels { server: server.server }).set(i64::from(server.rests.is_none()));
+    }
+    registry.register("directory_server_up", "Whether a directory server is asked, or left alone after a failure", up);
 }

@@ -55,7 +55,7 @@ pub(super) fn account_rules(section: &Section<'_>) -> Option<AccountRules> {
     let deny_expired_passwords = section.bool("deny_expired_passwords");
     let deny_admin_count = section.bool("deny_admin_count");
     let enforce_logon_hours = section.bool("enforce_logon_hours");
-    let denied_accounts = section.texts("denied_accounts", value::sid_or_rid);
+    let denied_accounts = section.texts_if_any("denied_accounts", value::sid_or_rid);
     let denied_groups = section.texts_if_any("denied_groups", value::sid_or_rid);
     let required_groups = section.texts_if_any("required_groups", value::sid_or_rid);
     let backdating = section.duration("backdating");

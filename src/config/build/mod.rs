@@ -14,8 +14,6 @@ use crate::config::problem::{Complaint, quote};
 use crate::config::section::Section;
 use crate::config::{Config, LogConfig, MetricsConfig};
 
-use super::value;
-
 /// The whole file.
 pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let listener = root.table("listener").and_then(|section| front::listener(&section));

@@ -99,7 +99,7 @@ pub(super) static DIRECTORY: Table = Table {
         key("deny_expired_passwords", Bool, Default("false"), "refuse accounts whose password has expired or must be changed"),
         key("enforce_logon_hours", Bool, Default("false"), "refuse accounts outside their logon hours"),
         key("deny_admin_count", Bool, Default("false"), "refuse accounts that AdminSDHolder protects or once did (adminCount 1)"),
-        key("denied_accounts", Texts("SID, or RID in quotes"), Default("[]"), "accounts that are refused"),
+        key("denied_accounts", Texts("SID, or RID in quotes"), Optional("none"), "accounts that are refused"),
         key(
             "denied_groups",
             Texts("SID, or RID in quotes"),

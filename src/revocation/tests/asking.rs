@@ -9,12 +9,14 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::Semaphore;
 
 use super::judging::counted;
-use super::{at, cause, config, is_clear, refusal, status};
+use super::{Place, at, cause, config, is_clear, refusal, status};
+use crate::der::tag;
 use crate::failure::{Cause, Failure};
+use crate::revocation::fetch::testkit::{Reply, Server, ok};
 use crate::revocation::ocsp::OcspAnswer;
-use crate::revocation::settle::{CrlSource, Later, Responder};
-use crate::revocation::testkit::{Ca, DAY, Device, NOW, full_name};
-use crate::revocation::{Link, Revocation, RevocationOrder, RevocationPolicy, Verdict};
+use crate::revocation::outside::{CrlSource, Later, Responder};
+use crate::revocation::testkit::{Ca, DAY, Device, NOW, element, extension, full_name, points};
+use crate::revocation::{Link, OcspConfig, Revocation, RevocationOrder, RevocationPolicy, Verdict};
 
 const SERIAL: &[u8] = &[0x1A, 5];
 const URI: &str = "http://pki/a.crl";
@@ -30,7 +32,9 @@ struct Web {
 impl Web {
     fn with(pages: &[(&str, Vec<u8>)]) -> Arc<Self> {
         let web = Self { pages: Mutex::default(), asked: AtomicUsize::new(0), permits: Semaphore::new(1000) };
-        pages.iter().for_each(|(uri, page)| web.put(uri, page.clone()));
+        for (uri, page) in pages {
+            web.put(uri, page.clone());
+        }
         Arc::new(web)
     }
 
@@ -84,7 +88,7 @@ fn fetching(web: &Arc<Web>) -> Arc<Revocation> {
 }
 
 async fn settled_at(engine: &Revocation, device: &Device, now: i64) -> Verdict {
-    let verdict = engine.settle(&[device.link()], at(now), Instant::now() + Duration::from_secs(60)).await;
+    let verdict = engine.settle(&[device.link()], at(now), Instant::now() + Duration::from_mins(1)).await;
     assert!(!matches!(verdict, Verdict::Open(_)));
     verdict
 }
@@ -162,7 +166,8 @@ async fn a_silent_point_is_not_asked_again_at_once_and_the_next_one_is_tried() {
     assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUnknown);
     assert_eq!(web.asked(), 2);
     assert_eq!(cause(status(&engine, &device)), Cause::RevocationUnknown, "not open: nothing can be learnt now");
-    assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUnknown);
+    let failure = refusal(settled(&engine, &device).await);
+    assert!(failure.cause == Cause::RevocationUnknown && failure.detail.contains("http://pki/b.crl: 404"), "{failure}");
     assert_eq!(web.asked(), 2);
     web.put("http://pki/b.crl", ca.list(1).sign());
     assert!(is_clear(&settled_at(&engine, &device, NOW + 60).await));
@@ -217,6 +222,84 @@ async fn deltas_are_fetched_with_the_list_that_names_them() {
     assert_eq!(cause(settled(&engine, &ca.device(SERIAL).at(&[URI])).await), Cause::CertificateRevoked);
     assert!(is_clear(&settled(&engine, &ca.device(&[6]).at(&[URI])).await));
     assert_eq!(web.asked(), 2);
+}
+
+#[tokio::test]
+async fn deltas_that_the_certificate_names_or_a_list_from_a_file_are_fetched_too() {
+    let ca = Ca::new("Device CA");
+    let delta = || ca.list(11).delta_of(10).revoke(SERIAL, None).sign();
+    let web = Web::with(&[(URI, ca.list(10).sign()), (DELTA, delta())]);
+    let own_delta = extension(&[0x55, 0x1D, 0x2E], false, &points(&[DELTA]));
+    let own_point = extension(&[0x55, 0x1D, 0x1F], false, &points(&[URI]));
+    let device = ca.device(SERIAL).with(&[own_point, own_delta]);
+    assert_eq!(cause(settled(&fetching(&web), &device).await), Cause::CertificateRevoked);
+
+    let (place, web) = (Place::new(), Web::with(&[(DELTA, delta())]));
+    let mut config = config();
+    config.crl_files = vec![place.put("a.crl", &ca.list(10).freshest(&[DELTA]).sign())];
+    let engine = Revocation::assemble(&config, vec![ca.authority()], Some(web.clone()), None).unwrap();
+    engine.shared().refresh(NOW);
+    assert_eq!(web.asked(), 0, "no certificate needs it");
+    assert!(is_clear(&status(&engine, &ca.device(SERIAL))));
+    let mut changes = engine.changes();
+    changes.borrow_and_update();
+    engine.shared().refresh(NOW);
+    changes.changed().await.unwrap();
+    assert_eq!(cause(status(&engine, &ca.device(SERIAL))), Cause::CertificateRevoked);
+}
+
+#[tokio::test]
+async fn points_about_some_reasons_or_of_another_signer_are_never_asked() {
+    let ca = Ca::new("Device CA");
+    let web = Web::with(&[(URI, ca.list(1).sign())]);
+    let engine = fetching(&web);
+    for limit in [element(tag::context_primitive(1), &[&[0, 0x80]]), element(tag::context(2), &[&[0xA4, 0]])] {
+        let value = element(tag::SEQUENCE, &[&element(tag::SEQUENCE, &[&full_name(&[URI]), &limit])]);
+        let device = ca.device(SERIAL).with(&[extension(&[0x55, 0x1D, 0x1F], false, &value)]);
+        assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUnknown);
+    }
+    assert_eq!(web.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_fetched_list_that_the_administrator_also_configured_counts_as_configured() {
+    let (ca, place) = (Ca::new("Device CA"), Place::new());
+    let list = ca.list(1).scope(&[&full_name(&["ldap:///CN=x"])]).sign();
+    let mut config = config();
+    config.crl_directories = vec![place.directory.path().to_owned()];
+    let web = Web::with(&[(URI, list.clone())]);
+    let engine = Revocation::assemble(&config, Vec::new(), Some(web), None).unwrap();
+    let device = ca.device(SERIAL).at(&[URI]);
+    assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUnknown);
+    place.put("a.crl", &list);
+    engine.shared().rescan_files(NOW);
+    assert!(is_clear(&status(&engine, &device)), "verified at once: its signer was seen");
+    assert_eq!(engine.facts().len(), 1);
+}
+
+#[tokio::test]
+async fn a_forged_list_is_forgotten_when_its_point_gives_another() {
+    let (ca, forger) = (Ca::new("Device CA"), Ca::new("Device CA"));
+    let web = Web::with(&[(URI, ca.list(9).signed_by(&forger))]);
+    let engine = fetching(&web);
+    let device = ca.device(SERIAL).at(&[URI]);
+    assert_eq!(cause(settled(&engine, &device).await), Cause::RevocationUntrusted);
+    web.put(URI, ca.list(1).sign());
+    assert!(is_clear(&settled_at(&engine, &device, NOW + 60).await));
+    assert_eq!(engine.facts().len(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_that_a_responder_tells_moves_the_generation() {
+    let ca = Ca::new("Device CA");
+    let answers = [OcspAnswer::Good { until: at(NOW + 50) }, OcspAnswer::Revoked { reason: None, since: NOW }];
+    let mut moved = Vec::new();
+    for answer in answers {
+        let engine = Revocation::assemble(&config(), Vec::new(), None, Some(oracle(answer))).unwrap();
+        settled(&engine, &ca.device(SERIAL)).await;
+        moved.push(engine.generation());
+    }
+    assert_eq!(moved, [0, 1]);
 }
 
 #[tokio::test]
@@ -303,4 +386,24 @@ async fn a_list_in_memory_that_revokes_overrules_a_responder_that_does_not() {
     let device = ca.device(SERIAL).at(&[URI]);
     assert_eq!(cause(settled(&engine, &device).await), Cause::CertificateRevoked);
     assert_eq!(cause(status(&engine, &device)), Cause::CertificateRevoked);
+}
+
+#[tokio::test]
+async fn the_engine_as_configured_fetches_over_http_and_asks_no_responder_that_is_not_named() {
+    let ca = Ca::new("Device CA");
+    let list = ca.list(1).revoke(SERIAL, None).sign();
+    let server = Server::start(move |_| Reply::Bytes(ok(&list))).await;
+    let mut config = config();
+    config.distribution_points = vec![server.url("/")];
+    let (responders, timeout) = (vec![server.url("/ocsp")], Duration::from_secs(3));
+    config.ocsp = Some(OcspConfig { responders, url: None, timeout, nonce: false, max_age: Duration::from_hours(1) });
+    let engine = Revocation::load(&config, Vec::new(), None).unwrap();
+    let uri = server.url("/a.crl");
+    let device = ca.device(&[9]).at(&[&uri]);
+    assert!(is_clear(&settled(&engine, &device).await));
+    assert!(is_clear(&status(&engine, &device)));
+    assert_eq!(cause(status(&engine, &ca.device(SERIAL).at(&[&uri]))), Cause::CertificateRevoked);
+    assert_eq!(server.requests().len(), 1);
+    assert_eq!(engine.fetch_counts().unwrap().asked, 1);
+    assert_eq!(engine.ocsp_counts().unwrap().asked, 0);
 }

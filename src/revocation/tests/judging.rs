@@ -21,7 +21,7 @@ fn told(ca: &Ca, lists: &[Vec<u8>], device: &Device) -> Verdict {
 fn a_certificate_is_clear_until_its_list_ends_or_refused_if_listed() {
     let ca = Ca::new("Device CA");
     let list = ca.list(1).revoke(SERIAL, Some(1)).sign();
-    assert_eq!(told(&ca, &[list.clone()], &ca.device(&[7])), Verdict::Clear { until: at(NOW + DAY), open: None });
+    assert_eq!(told(&ca, std::slice::from_ref(&list), &ca.device(&[7])), Verdict::Clear { until: at(NOW + DAY), open: None });
     let failure = refusal(told(&ca, &[list], &ca.device(SERIAL)));
     assert_eq!(failure.cause, Cause::CertificateRevoked);
     for part in ["keyCompromise", "2023-11-07", "CN=Device CA", "number 1", ".crl"] {
@@ -132,8 +132,8 @@ fn a_list_without_or_with_another_key_identifier_is_told_by_its_signature() {
 
 #[test]
 fn a_list_that_pretends_to_be_by_the_issuers_key_is_untrusted_under_every_policy() {
-    let (ca, forger) = (Ca::new("Device CA"), Ca::new("Device CA"));
-    let forged = ca.list(99).signed_by(&forger);
+    let (ca, other) = (Ca::new("Device CA"), Ca::new("Device CA"));
+    let forged = ca.list(99).signed_by(&other);
     for policy in [RevocationPolicy::Require, RevocationPolicy::Prefer] {
         let device = ca.device(SERIAL).held_to(policy);
         assert_eq!(cause(told(&ca, std::slice::from_ref(&forged), &device)), Cause::RevocationUntrusted);
@@ -142,7 +142,7 @@ fn a_list_that_pretends_to_be_by_the_issuers_key_is_untrusted_under_every_policy
     }
     let mut anonymous = ca.list(99);
     anonymous.key = None;
-    let failure = cause(told(&ca, &[anonymous.signed_by(&forger)], &ca.device(SERIAL)));
+    let failure = cause(told(&ca, &[anonymous.signed_by(&other)], &ca.device(SERIAL)));
     assert_eq!(failure, Cause::RevocationUnknown, "it may be by another key of that name");
 }
 
@@ -193,7 +193,7 @@ fn an_unfit_delta_lifts_nothing_but_its_revocations_count() {
     assert_eq!(say(ca.list(12).delta_of(9).valid(NOW - 3 * DAY, NOW - DAY)), (false, false, true), "expired");
     assert_eq!(say(ca.list(10).delta_of(9)), (false, true, true), "the base knows better");
     let scope = element(tag::context_primitive(1), &[&[0xFF]]);
-    assert_eq!(say(ca.list(12).delta_of(10).scope(&[&scope])), (false, true, true), "about something else");
+    assert_eq!(say(ca.list(12).delta_of(10).scope(&[&scope])), (false, false, true), "about something else");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_list_of_another_distribution_point_is_silent() {
 }
 
 #[test]
-fn a_known_answer_takes_microseconds_and_no_list_is_read_for_it() {
+fn asking_memory_moves_nothing_and_is_counted() {
     let ca = Ca::new("Device CA");
     let engine = engine(&[ca.list(1).sign()], vec![ca.authority()], defaults);
     let device = ca.device(SERIAL);
@@ -251,7 +251,7 @@ fn a_known_answer_takes_microseconds_and_no_list_is_read_for_it() {
         assert!(is_clear(&status(&engine, &device)));
     }
     assert_eq!(engine.generation(), before);
-    assert!(counted(&engine, "clear") >= 1000);
+    assert_eq!(counted(&engine, "clear"), 1000);
 }
 
 pub(super) fn counted(engine: &Revocation, name: &str) -> u64 {

@@ -61,6 +61,9 @@ fn a_list_of_another_implementation_is_read() {
 fn what_is_no_list_is_said_to_be_none() {
     assert_eq!(crl::lists(b"hello".to_vec()).unwrap_err(), CrlError::NoList);
     assert_eq!(crl::lists(Vec::new()).unwrap_err(), CrlError::NoList);
+    let one = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n";
+    assert_eq!(crl::lists(one.repeat(64).into_bytes()).unwrap().len(), 64);
+    assert_eq!(crl::lists(one.repeat(65).into_bytes()).unwrap_err(), CrlError::TooManyLists);
 }
 
 #[test]

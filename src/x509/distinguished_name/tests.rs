@@ -119,6 +119,7 @@ fn a_value_that_cannot_be_decoded_has_no_text() {
         (PRINTABLE_STRING, b"J\xFCrg"),
         (IA5_STRING, b"\x80"),
         (NUMERIC_STRING, b"1a"),
+        (T61_STRING, "Jürg".as_bytes()),
         (BMP_STRING, &[0]),
         (BMP_STRING, &[0xD8, 0, 0, b'a']),
         (UNIVERSAL_STRING, &[0, 0, 0]),

@@ -184,10 +184,7 @@ async fn no_usable_answer_is_remembered_for_half_a_minute() {
     let link = ca.link(&leaf);
     let ocsp = ocsp(&config(&[&server.url("/")]));
     let answer = ocsp.ask(&link, at(NOW), soon()).await;
-    assert_eq!(
-        detail(&answer),
-        format!("{}: the responder does not know the certificate", shown(&server.url("/"))[7..].to_owned())
-    );
+    assert_eq!(detail(&answer), format!("{}: the responder does not know the certificate", server.url("/")));
     assert_eq!(ocsp.known(&link, at(NOW + 29)), Some(answer));
     assert_eq!(ocsp.known(&link, at(NOW + 30)), None);
     assert_eq!(ocsp.counts().unvouched, 1);
@@ -284,7 +281,7 @@ async fn only_permitted_responders_are_asked() {
         let link = ca.link(&leaf);
         let answer = ocsp.ask(&link, at(NOW), soon()).await;
         assert!(detail(&answer).contains(&reason), "{answer:?}");
-        assert_eq!(ocsp.known(&link, at(NOW)), None);
+        assert_eq!(ocsp.known(&link, at(NOW)), Some(answer), "memory says so too: there is nobody to ask");
     }
     assert_eq!((server.requests().len(), ocsp.counts()), (0, OcspCounts::default()));
 }
