@@ -21,7 +21,7 @@ pub(crate) fn answer(bytes: &[u8]) {
     assert!(rest.is_empty());
     let PL::C(mut parts) = message.payload else { panic!("a message without parts") };
     let Some(operation) = parts.pop() else { panic!("a message without an operation") };
-    if let Some(entry) = Entry::read(ResultEntry(operation, Vec::new())) {
+    if let Some(entry) = Entry::read(ResultEntry::new(operation)) {
         let _ = (decode::account(&entry), decode::sid_of(&entry), RootDse::read(&entry));
     }
 }

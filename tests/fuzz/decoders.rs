@@ -20,6 +20,11 @@ fn chosen() -> Target {
     found.map(|(_, target)| *target).expect("KCD_FUZZ names a target; --targets lists them")
 }
 
-fuzz_target!(|data: &[u8]| {
-    TARGET.get_or_init(chosen)(data);
-});
+fuzz_target!(
+    init: {
+        TARGET.get_or_init(chosen);
+    },
+    |data: &[u8]| {
+        TARGET.get_or_init(chosen)(data);
+    }
+);
