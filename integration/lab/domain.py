@@ -57,7 +57,8 @@ GATED = ["locked", "expired", "mustchange", "protected", "nestedprotected", "for
 
 # Nothing about them yet but an account; mappings.py gives them what a certificate is mapped by.
 MAPPED = [
-    *("asi-sr", "asi-sr00", "asi-sr-forward", "asi-ski", "asi-sha1", "asi-sha1-key", "asi-sid"),
+    *("asi-sr", "asi-sr00", "asi-sr-forward", "asi-ski", "asi-sha1", "asi-sha1-key"),
+    *("asi-sha1-spki", "asi-sid"),
     *("asi-is", "asi-s", "asi-rfc822", "asi-i"),
     *("twin1", "twin2", "usercert", "mail1", "mailtwin1", "mailtwin2"),
 ]
