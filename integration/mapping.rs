@@ -198,14 +198,14 @@ async fn an_account_that_is_disabled_is_denied_when_its_mapping_runs_out_and_at_
     let lasting = mapper(&lab, sid_rule(), &AccountRules::default());
     let brief = mapper(&lab, sid_rule(), &short);
     for mapper in [&lasting, &brief] {
-        assert!(resolve(&lab, mapper, "user15").await.is_ok());
+        assert!(resolve(&lab, mapper, "leaver1").await.is_ok());
     }
-    let _enabled_again = lab.disable("user15");
+    let _enabled_again = lab.disable("leaver1");
     let cause = |answer: Result<Arc<Principal>, Failure>| answer.map_err(|failure| failure.cause).err();
-    assert_eq!(cause(resolve(&lab, &lasting, "user15").await), None, "remembered");
+    assert_eq!(cause(resolve(&lab, &lasting, "leaver1").await), None, "remembered");
     lasting.purge();
-    assert_eq!(cause(resolve(&lab, &lasting, "user15").await), Some(Cause::AccountDisabled));
-    let certificate = lab.admit("user15").await;
+    assert_eq!(cause(resolve(&lab, &lasting, "leaver1").await), Some(Cause::AccountDisabled));
+    let certificate = lab.admit("leaver1").await;
     eventually("the short memory ends", || brief.known(&certificate).is_none().then_some(()));
-    assert_eq!(cause(resolve(&lab, &brief, "user15").await), Some(Cause::AccountDisabled));
+    assert_eq!(cause(resolve(&lab, &brief, "leaver1").await), Some(Cause::AccountDisabled));
 }

@@ -49,6 +49,8 @@ PEOPLE = {
     "admin1": ("admin1", f"admin1@{DOMAIN}", 0),
     "grace": ("grace", f"grace@{DOMAIN}", 0),
     "zoe": ("zoë", f"zoë@{DOMAIN}", 0),
+    # For tests that disable somebody.
+    **{name: (name, f"{name}@{DOMAIN}", 0) for name in ("leaver1", "leaver2")},
     **{f"user{n:02}": (f"user{n:02}", f"user{n:02}@{DOMAIN}", 0) for n in range(1, 17)},
 }
 
