@@ -24,6 +24,7 @@ mod certificates;
 mod delegation;
 mod directory;
 mod doctor;
+mod explain;
 mod isolation;
 mod mapping;
 mod minting;

@@ -188,12 +188,12 @@ async fn an_account_that_is_disabled_while_connected_is_denied_when_the_director
     let lab = Lab::get();
     let mut settings = Settings::new(&lab).with_issuing_cas().with_directory("cache_ttl = \"1s\"\nnegative_ttl = \"0s\"");
     settings.revocation = format!("{{ policy = \"require\", {} }}", files(&lab, &["device-ca", "issuing-ca"]));
-    settings.mapping = "[[mapping]]\nrule = \"alt-security-identities\"\n".into();
+    settings.mapping = "[[mapping]]\nrule = \"sid\"\n".into();
     let bridge = Bridge::start(&settings);
-    let mut device = Device::connect(&lab, bridge.address, "asi-sr").await;
+    let mut device = Device::connect(&lab, bridge.address, "leaver2").await;
     let first = device.request(Method::OPTIONS, PATH, "").await;
-    assert_eq!((first.status, first.user()), (200, Some("asi-sr@CORP.EXAMPLE")), "{:#?}", bridge.audit());
-    let _enabled_again = lab.disable("asi-sr");
+    assert_eq!((first.status, first.user()), (200, Some("leaver2@CORP.EXAMPLE")), "{:#?}", bridge.audit());
+    let _enabled_again = lab.disable("leaver2");
     ended(&mut device).await;
     bridge.audited("the reason", |event| event["reason"] == "account-disabled");
 }

@@ -133,6 +133,13 @@ def sha1_of_key(certificate):
     return f"X509:<SHA1-PUKEY>{hashlib.sha1(public_key_bits(certificate)).hexdigest()}"
 
 
+def sha1_of_key_information(certificate):
+    information = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return f"X509:<SHA1-PUKEY>{hashlib.sha1(information).hexdigest()}"
+
+
 def issuer_sid(certificate, sid):
     return f"X509:<I>{issuer_name(certificate)}<SID>{sid}"
 

@@ -49,6 +49,8 @@ PEOPLE = {
     "admin1": ("admin1", f"admin1@{DOMAIN}", 0),
     "grace": ("grace", f"grace@{DOMAIN}", 0),
     "zoe": ("zoë", f"zoë@{DOMAIN}", 0),
+    # For tests that disable somebody.
+    **{name: (name, f"{name}@{DOMAIN}", 0) for name in ("leaver1", "leaver2")},
     **{f"user{n:02}": (f"user{n:02}", f"user{n:02}@{DOMAIN}", 0) for n in range(1, 17)},
 }
 
@@ -57,7 +59,8 @@ GATED = ["locked", "expired", "mustchange", "protected", "nestedprotected", "for
 
 # Nothing about them yet but an account; mappings.py gives them what a certificate is mapped by.
 MAPPED = [
-    *("asi-sr", "asi-sr00", "asi-sr-forward", "asi-ski", "asi-sha1", "asi-sha1-key", "asi-sid"),
+    *("asi-sr", "asi-sr00", "asi-sr-forward", "asi-ski", "asi-sha1", "asi-sha1-key"),
+    *("asi-sha1-spki", "asi-sid"),
     *("asi-is", "asi-s", "asi-rfc822", "asi-i"),
     *("twin1", "twin2", "usercert", "mail1", "mailtwin1", "mailtwin2"),
 ]

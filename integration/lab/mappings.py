@@ -23,6 +23,7 @@ IDENTITIES = [
     ("asi-ski", "asi-ski", altsec.key_identifier),
     ("asi-sha1", "asi-sha1", altsec.sha1_of_certificate),
     ("asi-sha1-key", "asi-sha1-key", altsec.sha1_of_key),
+    ("asi-sha1-spki", "asi-sha1-spki", altsec.sha1_of_key_information),
     ("asi-is", "asi-is", altsec.issuer_subject),
     ("asi-s", "asi-s", altsec.subject),
     ("asi-i", "asi-i", altsec.issuer),

@@ -247,7 +247,7 @@ variants() {
 # issuing CA's name needs quotes in Windows' notation, and so does one subject.
 mapped() {
     local name
-    for name in asi-sr asi-sr-forward asi-ski asi-sha1 asi-sha1-key asi-s asi-i twin usercert; do
+    for name in asi-sr asi-sr-forward asi-ski asi-sha1 asi-sha1-key asi-sha1-spki asi-s asi-i twin usercert; do
         device "$name" "$name" '' '' none issuing-ca
     done
     # Its first octet makes the encoding begin with another, 00.
