@@ -118,12 +118,19 @@ impl Directory {
 
     /// The CAs that may issue for accounts of this forest (NTAuthCertificates, MS-WCCE 3.2.2.6.2.1.4.6.2).
     pub async fn nt_auth(&self, deadline: Instant) -> Result<Vec<CertificateDer<'static>>, Failure> {
-        let published = "publish the CA: certutil -dspublish -f ca.cer NTAuthCA";
+        let explained = |cause: Cause, what: &str| {
+            Failure::new(
+                cause,
+                format!("NTAuthCertificates: {what}; a CA is published by certutil -dspublish -f ca.cer NTAuthCA"),
+            )
+        };
         let values = self.object(Base::Configuration(NT_AUTH), "cACertificate", deadline).await;
-        let values = values.map_err(|failure| Failure::new(failure.cause, format!("NTAuthCertificates: {}", failure.detail)))?;
+        let values = values.map_err(|failure| match failure.cause {
+            Cause::DirectoryRefused => explained(failure.cause, &failure.detail),
+            _ => failure,
+        })?;
         if values.is_empty() {
-            let detail = format!("NTAuthCertificates holds no certificate; {published}");
-            return Err(Failure::new(Cause::DirectoryInvalid, detail));
+            return Err(explained(Cause::DirectoryInvalid, "it holds no certificate"));
         }
         Ok(values.into_iter().map(CertificateDer::from).collect())
     }

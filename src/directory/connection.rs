@@ -65,8 +65,8 @@ pub(super) struct Found {
 pub(super) struct Connection {
     ldap: Ldap,
     gate: Arc<Gate>,
-    /// Ended with this connection.
-    _tasks: JoinSet<()>,
+    /// The gate and the library's driver: ended with this connection.
+    tasks: JoinSet<()>,
     pub(super) opened: Instant,
     pub(super) used: Instant,
 }
@@ -106,20 +106,25 @@ async fn start(tls: TlsStream<TcpStream>) -> Result<Connection, Trouble> {
     let (ours, library) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
     let ours = UnixStream::from_std(ours).map_err(failed)?;
+    let mut connection = drive(library).await?;
+    let gate = connection.gate.clone();
+    connection.tasks.spawn(async move { gate.run(tls, ours).await });
+    Ok(connection)
+}
+
+/// The library at its end of a pair of sockets.
+async fn drive(library: std::os::unix::net::UnixStream) -> Result<Connection, Trouble> {
     let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(library));
     let (driver, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
         .await
         .map_err(|error| Trouble::unreachable(format!("the LDAP library does not start: {error}")))?;
-    let gate = Arc::new(Gate::default());
     let mut tasks = JoinSet::new();
-    let passing = gate.clone();
-    tasks.spawn(async move { passing.run(tls, ours).await });
     tasks.spawn(async move {
         // How it ended is asked of the gate.
         let _ = driver.drive().await;
     });
     let now = Instant::now();
-    Ok(Connection { ldap, gate, _tasks: tasks, opened: now, used: now })
+    Ok(Connection { ldap, gate: Arc::default(), tasks, opened: now, used: now })
 }
 
 impl Connection {
@@ -142,11 +147,18 @@ impl Connection {
         match answered {
             Some(Ok(Ok(found))) => Ok(found),
             Some(Ok(Err(Asked::Trouble(trouble)))) => Err(trouble),
-            Some(Ok(Err(Asked::Closed { within_answer }))) => Err(match self.ended() {
-                Trouble::Stale(failure) if within_answer => Trouble::Server(failure),
-                trouble => trouble,
-            }),
-            Some(Err(error)) if error.is_panic() => Err(Trouble::nonsense("the answer broke the LDAP library's parser")),
+            Some(Ok(Err(Asked::Closed { within_answer }))) => {
+                let mut panicked = false;
+                while let Some(ended) = self.tasks.join_next().await {
+                    panicked |= ended.is_err_and(|error| error.is_panic());
+                }
+                Err(match self.ended() {
+                    Trouble::Stale(_) if panicked => broken(),
+                    Trouble::Stale(failure) if within_answer => Trouble::Server(failure),
+                    trouble => trouble,
+                })
+            }
+            Some(Err(error)) if error.is_panic() => Err(broken()),
             _ => Err(Trouble::unreachable("the question was given up")),
         }
     }
@@ -164,6 +176,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn broken() -> Trouble {
+    Trouble::nonsense("the answer broke the LDAP library's parser")
 }
 
 /// Why there is no answer.
@@ -204,5 +220,52 @@ async fn ask(mut ldap: Ldap, search: Search) -> Result<Found, Asked> {
         SIZE_LIMIT_EXCEEDED if found.entries.len() == search.entries => Ok(found),
         NO_SUCH_OBJECT => Ok(Found::default()),
         code => Err(Asked::Trouble(trouble::of_search(code, &result.text))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::directory::question::Question;
+    use crate::directory::root_dse::RootDse;
+    use crate::directory::testkit::{done, element, entry, message_of, result};
+
+    /// What the library makes of bytes that no gate kept from it.
+    async fn without_gate(answer: &[u8]) -> Result<Found, Trouble> {
+        let (far, library) = std::os::unix::net::UnixStream::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        let mut far = UnixStream::from_std(far).unwrap();
+        let mut connection = drive(library).await.unwrap();
+        let search = Question::root_dse().for_server(&RootDse::default());
+        let answer = answer.to_vec();
+        tokio::spawn(async move {
+            let mut request = [0; 1024];
+            assert!(far.read(&mut request).await.unwrap() > 0);
+            far.write_all(&answer).await.unwrap();
+            // Until the library is done with it.
+            let _ = far.read(&mut request).await;
+        });
+        timeout(Duration::from_secs(10), connection.search(&search)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_library_ends_no_more_than_its_connection() {
+        let answer = [message_of(1, &entry("", &[])), message_of(1, &done(0))].concat();
+        assert_eq!(without_gate(&answer).await.unwrap().entries.len(), 1);
+        let panics = [
+            vec![0x30, 0x00],
+            vec![0x30, 0x03, 0x02, 0x01, 0x01],
+            message_of(1, &element(0x65, b"")),
+            message_of(1, &element(0x65, &[0x0A, 1, 0, 4, 1, 0xFF, 4, 0])),
+            message_of(1, &result(0x6F, 0, "")),
+        ];
+        for bytes in panics {
+            match without_gate(&bytes).await {
+                Err(Trouble::Server(failure)) => assert_eq!(failure.cause, Cause::DirectoryInvalid, "{bytes:02x?}"),
+                other => panic!("{bytes:02x?}: {other:?}"),
+            }
+        }
     }
 }

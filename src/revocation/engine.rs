@@ -96,7 +96,8 @@ impl Revocation {
     /// Asks whoever is needed for what memory lacks, once for all who wait, until `deadline`. Never [`Verdict::Open`].
     pub(crate) async fn settle(&self, path: &[Link<'_>], now: UnixTime, deadline: Instant) -> Verdict {
         let mut verdicts = Vec::with_capacity(path.len());
-        for link in path {
+        // From the top: where a CA is revoked, nobody is asked what it said of others.
+        for link in path.iter().rev() {
             let verdict = self.shared.settle(link, now, deadline).await;
             let refused = matches!(verdict, Verdict::Refused(_));
             verdicts.push(verdict);
@@ -314,10 +315,12 @@ impl Shared {
 /// The verdict on a path from those on its certificates.
 fn together(verdicts: impl IntoIterator<Item = Verdict>, now: UnixTime) -> Verdict {
     let mut until = seconds(now).saturating_add(UNLIMITED);
-    let (mut let_in, mut unknown) = (None, None);
+    let (mut let_in, mut unknown, mut refused) = (None, None, None);
     for verdict in verdicts {
         match verdict {
-            Verdict::Refused(_) => return verdict,
+            // Of several reasons the one that nothing can mend.
+            Verdict::Refused(failure) if failure.cause == Cause::CertificateRevoked => return Verdict::Refused(failure),
+            Verdict::Refused(failure) => refused = refused.or(Some(failure)),
             Verdict::Open(failure) => unknown = unknown.or(Some(failure)),
             Verdict::Clear { until: end, open } => {
                 until = until.min(seconds(end));
@@ -325,9 +328,10 @@ fn together(verdicts: impl IntoIterator<Item = Verdict>, now: UnixTime) -> Verdi
             }
         }
     }
-    match unknown {
-        Some(failure) => Verdict::Open(failure),
-        None => Verdict::Clear { until: time(until), open: let_in },
+    match (refused, unknown) {
+        (Some(failure), _) => Verdict::Refused(failure),
+        (None, Some(failure)) => Verdict::Open(failure),
+        (None, None) => Verdict::Clear { until: time(until), open: let_in },
     }
 }
 

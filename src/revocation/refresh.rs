@@ -21,8 +21,7 @@ const KEPT_UNUSED: i64 = 86_400;
 const FIRST_RETRY: i64 = 15;
 const LAST_RETRY: i64 = 600;
 /// Nothing is looked at more often, or less.
-const SHORTEST_SCAN: Duration = Duration::from_secs(1);
-const LONGEST_SCAN: Duration = Duration::from_mins(1);
+const SHORTEST_SCAN: Duration = Duration::from_millis(100);
 
 /// Distribution points: when each may be asked again.
 #[derive(Default)]
@@ -120,7 +119,7 @@ fn jittered(wait: i64, random: u32) -> i64 {
 impl Shared {
     /// The life of the engine's own task.
     pub(super) async fn keep_current(self: &Arc<Self>, shutdown: Shutdown) {
-        let mut ticks = tokio::time::interval(self.config.scan_interval.clamp(SHORTEST_SCAN, LONGEST_SCAN));
+        let mut ticks = tokio::time::interval(self.config.scan_interval.max(SHORTEST_SCAN));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = clock();
         loop {

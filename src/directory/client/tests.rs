@@ -266,7 +266,7 @@ async fn the_ntauth_store_is_read_and_its_absence_and_emptiness_told() {
 
     let absent = authority.server(sound).await;
     let failure = authority.directory(&[&absent]).nt_auth(deadline()).await.unwrap_err();
-    assert!(failure.cause == Cause::DirectoryRefused && failure.detail.contains("NTAuthCertificates"), "{failure}");
+    assert!(failure.cause == Cause::DirectoryRefused && failure.detail.contains("certutil -dspublish"), "{failure}");
     let empty = authority.server(holding(STORE, "cACertificate", &[])).await;
     let failure = authority.directory(&[&empty]).nt_auth(deadline()).await.unwrap_err();
     assert!(failure.detail.contains("holds no certificate"), "{failure}");

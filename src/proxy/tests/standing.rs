@@ -52,7 +52,9 @@ async fn a_certificate_revoked_while_a_request_waits_ends_the_request_its_ticket
     until(|| dropped.load(Ordering::SeqCst) == 1).await;
     assert_eq!(*bridge.tokens.evicted.lock().unwrap(), ["alice"]);
     let events = bridge.finish().await;
-    assert_eq!((&events[0]["reason"], &events[0]["principal"]), (&"certificate-revoked".into(), &"alice".into()));
+    let told: Vec<_> = events.iter().map(|event| (&event["event"], &event["reason"], &event["principal"])).collect();
+    let (reason, alice) = (&"certificate-revoked".into(), &"alice".into());
+    assert_eq!(told, [(&"connection-ended".into(), reason, alice), (&"request".into(), reason, alice)]);
 }
 
 #[tokio::test]
@@ -65,6 +67,8 @@ async fn an_idle_connection_whose_certificate_was_revoked_is_closed_within_the_i
     standing.now(Err(Cause::CertificateRevoked.into()));
     assert!(device.is_closed().await);
     assert_eq!(*bridge.tokens.evicted.lock().unwrap(), ["alice"]);
+    let events = bridge.finish().await;
+    assert_eq!((&events[1]["event"], &events[1]["outcome"]), (&"connection-ended".into(), &"refused".into()));
 }
 
 #[tokio::test]

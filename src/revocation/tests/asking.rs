@@ -182,6 +182,12 @@ async fn what_is_fetched_must_be_signed_by_the_issuer_and_about_it() {
     for page in [other.list(1).sign(), b"<html>".to_vec(), Vec::new()] {
         assert!(matches!(fetched(page).await, Verdict::Clear { open: Some(_), .. }), "policy prefer");
     }
+    let mut sha1 = ca.list(1);
+    sha1.algorithm = vec![6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 5, 5, 0];
+    match fetched(sha1.sign()).await {
+        Verdict::Clear { open: Some(why), .. } => assert!(why.detail.contains("SHA-1"), "{why}"),
+        other => panic!("{other:?}"),
+    }
     let split = ca.list(1).scope(&[&full_name(&["ldap:///CN=x"])]).sign();
     assert!(matches!(fetched(split).await, Verdict::Clear { open: Some(_), .. }), "of another distribution point");
 }

@@ -1,5 +1,7 @@
 //! Which list of several is held.
 
+use proptest::prelude::*;
+
 use super::judging::counted;
 use super::{at, cause, engine, is_clear, status};
 use crate::failure::Cause;
@@ -103,4 +105,33 @@ async fn a_list_that_turns_out_to_be_forged_is_tried_once() {
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
     assert_eq!(cause(engine.settle(&[device.link()], at(NOW), deadline).await), Cause::RevocationUntrusted);
     assert_eq!(cause(status(&engine, &device)), Cause::RevocationUntrusted, "nothing is left to be learnt");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_the_order_the_newest_list_of_each_key_decides(
+        lists in proptest::collection::vec((any::<bool>(), 1_i64..6, 0_u8..4), 1..8),
+        wanted in 0_u8..4,
+    ) {
+        let (one, mut two) = (Ca::new("Device CA"), Ca::new("Device CA"));
+        two.name = one.name.clone();
+        let signed = |&(first, number, serial): &(bool, i64, u8)| {
+            let ca = if first { &one } else { &two };
+            ca.list(number).valid(NOW - DAY + number, NOW + DAY).revoke(&[serial], None).sign()
+        };
+        // Of two lists with the same number and time the first one stays.
+        let mut seen = std::collections::HashSet::new();
+        let lists: Vec<_> = lists.into_iter().filter(|(first, number, _)| seen.insert((*first, *number))).collect();
+        let engine = engine(&lists.iter().map(signed).collect::<Vec<_>>(), vec![one.authority(), two.authority()], defaults);
+        for (first, ca) in [(true, &one), (false, &two)] {
+            let newest = lists.iter().filter(|list| list.0 == first).max_by_key(|list| list.1);
+            let verdict = status(&engine, &ca.device(&[wanted]));
+            match newest {
+                None => prop_assert_eq!(cause(verdict), Cause::RevocationUnknown),
+                Some((_, _, serial)) if *serial == wanted => prop_assert_eq!(cause(verdict), Cause::CertificateRevoked),
+                Some(_) => prop_assert!(is_clear(&verdict)),
+            }
+        }
+    }
 }
