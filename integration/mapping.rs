@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use kcd_bridge::failure::{Cause, Failure};
 use kcd_bridge::identity::{
-    AccountKind, AccountRules, ExpectedSid, Principal, RequestedName, RuleSettings, SidOrRid, StaticEntry, Strength,
+    AccountKind, AccountRules, ExpectedSid, Principal, RequestedName, RuleSettings, SidOrRid, StaticEntry, Strength, WeakIssuer,
 };
 use kcd_bridge::naming::sid::Sid;
 
 use crate::support::domain::{mapper, resolve};
 use crate::support::{Lab, eventually};
+
+/// Makes a weak rule of its issuers.
+type WeakRule = fn(Vec<WeakIssuer>) -> RuleSettings;
 
 fn sid_rule() -> RuleSettings {
     RuleSettings::Sid { san_uri_sid_issuers: Vec::new() }
@@ -59,8 +62,8 @@ async fn each_strong_rule_finds_its_account_by_sid() {
 #[tokio::test]
 async fn each_weak_rule_finds_its_account_for_the_issuer_it_names_and_for_no_other() {
     let lab = Lab::get();
-    type Make = fn(Vec<kcd_bridge::identity::WeakIssuer>) -> RuleSettings;
-    let rules: [(Make, &str, &str, &str); 6] = [
+
+    let rules: [(WeakRule, &str, &str, &str); 6] = [
         (|issuers| RuleSettings::Upn { issuers }, "alice-no-sid", "alice", "device-ca"),
         (|issuers| RuleSettings::SubjectCn { issuers }, "alice-cn", "alice", "device-ca"),
         (|issuers| RuleSettings::Rfc822 { issuers }, "mail1", "mail1", "issuing-ca"),
@@ -68,7 +71,7 @@ async fn each_weak_rule_finds_its_account_for_the_issuer_it_names_and_for_no_oth
         (|issuers| RuleSettings::Subject { issuers }, "asi-s", "asi-s", "issuing-ca"),
         (|issuers| RuleSettings::DnsName { issuers }, "pc1", "pc1$", "issuing-ca"),
     ];
-    let rules_of_accounts = AccountRules { backdating: Duration::from_secs(86_400), ..AccountRules::default() };
+    let rules_of_accounts = AccountRules { backdating: Duration::from_hours(24), ..AccountRules::default() };
     for (make, certificate, account, ca) in rules {
         let named = mapper(&lab, make(lab.weak_issuers(ca)), &rules_of_accounts);
         let principal = resolve(&lab, &named, certificate).await.unwrap_or_else(|failure| panic!("{certificate}: {failure}"));
@@ -87,7 +90,7 @@ async fn the_static_table_names_the_account_of_one_certificate_only() {
     let expected = ExpectedSid::Is(Sid::parse(&lab.sid("alice")).expect("a SID"));
     let entry = StaticEntry { name: RequestedName::Enterprise("alice@corp.example".into()), expected_sid: expected };
     let rule = || RuleSettings::Static { entries: BTreeMap::from([(StaticEntry::key(certificate), entry.clone())]) };
-    assert!(is(&lab, &*who(&lab, rule(), "asi-i").await.expect("the table's account"), "alice"));
+    assert!(is(&lab, &who(&lab, rule(), "asi-i").await.expect("the table's account"), "alice"));
     assert_eq!(who(&lab, rule(), "asi-s").await.map_err(|failure| failure.cause), Err(Cause::NoMapping));
 }
 

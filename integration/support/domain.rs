@@ -77,8 +77,8 @@ impl Lab {
             }],
             nt_auth: NtAuth::Off,
             send_ca_names: true,
-            recheck_interval: Duration::from_secs(60),
-            expiry_forecast: Duration::from_secs(30 * 86_400),
+            recheck_interval: Duration::from_mins(1),
+            expiry_forecast: Duration::from_hours(720),
             revocation: revocation_config(RevocationPolicy::Off),
         }
     }
