@@ -1,7 +1,7 @@
 # The two commands that matter: make demo, make test. Everything real is in integration/*.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install lint unit integration bench fuzz lab-up lab-down clean
+.PHONY: help demo test install lint unit integration bench properties fuzz lab-up lab-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -9,7 +9,7 @@ help: ## list the targets
 demo: ## show the bridge on a real AD domain, step by step (KEEP=1: leave it running)
 	@KEEP="$(KEEP)" integration/demo.sh
 
-test: ## install what is needed and run everything: lint, unit, integration, demo
+test: ## install what is needed and run everything: lint, unit, fuzz, integration, demo
 	@integration/test.sh
 
 install: ## install the Debian packages that are missing (as root, or through sudo)
@@ -29,8 +29,12 @@ bench: ## both token engines, memory, and the bridge against nginx (ROUNDS=5 REQ
 	@integration/bench.sh
 
 CASES ?= 50000
-fuzz: ## the property tests with many more cases (CASES=50000)
+properties: ## the property tests with many more cases (CASES=50000)
 	@PROPTEST_CASES="$(CASES)" cargo test --locked --lib
+
+SECONDS ?= 60
+fuzz: ## every decoder of a peer's bytes under libFuzzer (SECONDS=60 for each)
+	@integration/fuzz.sh "$(SECONDS)"
 
 lab-up: ## start the lab (Samba AD, Apache, MIT KDC) and leave it running
 	@integration/install.sh

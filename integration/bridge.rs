@@ -70,7 +70,7 @@ async fn every_refused_certificate_gets_the_same_403_and_the_log_says_why() {
         ("admin1", "privileged-refused"),
         ("dollar", "account-kind-refused"),
         ("alice-wrong-sid", "sid-mismatch"),
-        ("alice-no-sid", "no-mapping"),
+        ("alice-no-sid", "weak-mapping-only"),
         ("alice-uri-sid", "no-mapping"),
     ];
     let mut texts = std::collections::HashSet::new();

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kcd_bridge::certificate::read_certificate_chain;
 use kcd_bridge::failure::{Cause, Failure};
-use kcd_bridge::identity::{Mapper, Principal, RequestedName, RuleConfig};
+use kcd_bridge::identity::{AccountRules, Mapper, Principal, RequestedName, RuleConfig, RuleSettings};
 use kcd_bridge::kerberos::acquire::gss::acceptor::Acceptor;
 use kcd_bridge::kerberos::acquire::gss::{Impersonator, ReferenceContext};
 use kcd_bridge::kerberos::config::{Engine, KdcAddress, KdcSource, KerberosConfig};
@@ -15,11 +14,12 @@ use kcd_bridge::kerberos::relay::RelayObserver;
 use kcd_bridge::kerberos::{ChannelBinding, IssuedToken, PendingReply, TokenSource, Verdict};
 use kcd_bridge::naming::name::{OwnPrincipal, Spn};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
-use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust};
+use kcd_bridge::revocation::{RevocationConfig, RevocationPolicy};
+use kcd_bridge::tls::{ClientTrustConfig, Trust};
 use kcd_bridge::x509::Claims;
-use rustls::pki_types::UnixTime;
 
 use crate::support::Lab;
+use crate::support::domain::{deadline, now, revocation_config};
 
 pub fn kerberos_config(lab: &Lab, engine: Engine) -> KerberosConfig {
     let principal = OwnPrincipal::parse(&lab.variable("KCD_PRINCIPAL")).unwrap();
@@ -53,20 +53,22 @@ pub fn mbx1() -> Arc<Target> {
 
 /// The principal a certificate of the lab maps to, by the same way the bridge takes.
 pub fn mapped(lab: &Lab, certificate: &str) -> Result<Arc<Principal>, Failure> {
-    mapped_by(lab, certificate, &[RuleConfig::UpnWithSid { san_uri_sid_issuers: vec![] }])
+    mapped_by(lab, certificate, RuleSettings::UpnWithSid { san_uri_sid_issuers: vec![] })
 }
 
-fn mapped_by(lab: &Lab, certificate: &str, rules: &[RuleConfig]) -> Result<Arc<Principal>, Failure> {
-    let trust = ClientTrustConfig {
-        trust_anchors: vec![lab.pki("device-ca.pem")],
-        intermediates: vec![],
-        revocation: RevocationConfig::Require { crl_files: vec![lab.pki("device-ca.crl")] },
+fn mapped_by(lab: &Lab, certificate: &str, rule: RuleSettings) -> Result<Arc<Principal>, Failure> {
+    let revocation =
+        RevocationConfig { crl_files: vec![lab.pki("device-ca.crl")], ..revocation_config(RevocationPolicy::Require) };
+    let trust = Trust::load_once(&ClientTrustConfig { revocation, ..lab.trust_config() }, None).expect("the trust loads");
+    let mapper = Mapper::load(&[RuleConfig::for_all(rule)], &AccountRules::default(), None).expect("the rules load");
+    let chain = [lab.certificate(certificate)];
+    let resolve = async {
+        let admitted = trust.admit(&chain, now(), deadline()).await?;
+        mapper.resolve(&admitted, &Claims::read(&admitted)?, deadline()).await
     };
-    let trust = Trust::load(&trust).expect("the trust loads");
-    let chain = read_certificate_chain(&lab.pki(&format!("{certificate}.pem"))).expect("a certificate");
-    let admitted = trust.admit(&chain, UnixTime::now())?;
-    let claims = Claims::read(&admitted)?;
-    Mapper::load(rules).expect("the rules load").resolve(&admitted, &claims).map(Arc::new)
+    // Called within runtimes, which may not wait for another one on their own thread.
+    let wait = || tokio::runtime::Runtime::new().expect("a runtime").block_on(resolve);
+    std::thread::scope(|scope| scope.spawn(wait).join()).expect("no panic")
 }
 
 /// The engine without a relay: krb5.conf of the lab names the KDC itself.

@@ -160,7 +160,7 @@ fn a_certificate_is_judged_and_mapped_before_its_user_is_tried() {
     fails_at(&of("alice-wrong-sid"), "identity", "sid-mismatch");
     fails_at(&of("alice-foreign"), "certificate", "unknown-issuer");
     fails_at(&of("alice-revoked"), "certificate", "certificate-revoked");
-    fails_at(&of("alice-no-sid"), "certificate", "no-mapping");
+    fails_at(&of("alice-no-sid"), "certificate", "weak-mapping-only");
 }
 
 #[test]

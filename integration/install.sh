@@ -10,9 +10,9 @@
 # Exit status: 0 everything is there, 2 usage, 3 something could not be installed.
 set -euo pipefail
 
-readonly BUILD=(gcc libc6-dev make pkg-config libkrb5-dev libclang-dev)
+readonly BUILD=(gcc g++ libc6-dev make pkg-config libkrb5-dev libclang-dev)
 readonly LAB=(krb5-user krb5-kdc krb5-admin-server apache2 libapache2-mod-auth-gssapi
-    openssl curl iproute2 strace util-linux procps)
+    openssl python3-cryptography curl iproute2 strace util-linux procps)
 # Resource-based delegation needs a newer Samba than the one in Debian 12 proper.
 readonly LAB_BACKPORTS=(samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules
     winbind ldb-tools python3-samba)

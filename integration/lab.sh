@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A lab of one's own: a real Active Directory domain (Samba), a Negotiate-only web server (Apache
-# with mod_auth_gssapi) and a plain MIT realm, in a network namespace that touches nothing outside.
+# with mod_auth_gssapi, also where CRLs are fetched), an OCSP responder and a plain MIT realm, in a
+# network namespace that touches nothing outside.
 #
 #   integration/lab.sh up             start it (the first time: make the domain; a minute)
 #   integration/lab.sh run -- CMD…    run a command inside, with the variables of lab.env set
@@ -54,6 +55,7 @@ check_machine() {
         command -v "${pair%%=*}" >/dev/null || need+=("${pair#*=}")
     done
     [ -e /usr/lib/apache2/modules/mod_auth_gssapi.so ] || need+=(libapache2-mod-auth-gssapi)
+    /usr/bin/python3 -c "import cryptography" 2>/dev/null || need+=(python3-cryptography)
     /usr/bin/python3 -c 'import samba.samdb' 2>/dev/null || need+=(python3-samba)
     [ -d /usr/share/samba/setup ] || need+=(samba-ad-provision)
     [ ${#need[@]} = 0 ] ||
@@ -112,7 +114,7 @@ with_samba_mounts() { unshare -m --propagation private "$HERE/lab/samba-mounts.s
 # The stamp of everything the cached domain and certificates were made from.
 stamp() {
     {
-        cat "$HERE/lab.sh" "$HERE"/lab/domain.py "$HERE"/lab/pki.sh
+        cat "$HERE/lab.sh" "$HERE"/lab/{samdb,domain,altsec,mappings}.py "$HERE"/lab/pki.sh
         samba --version
     } | sha256sum | cut -d ' ' -f 1
 }
@@ -123,8 +125,17 @@ cache_fresh() {
     [ -z "$(find "$KCD_LAB/cache/stamp" -mtime +6)" ]
 }
 
+# domain_script SCRIPT DIRECTORY: one of lab/*.py on the new domain
+domain_script() {
+    with_samba_mounts "$KCD_LAB/cache/dc" /usr/bin/python3 -B "$HERE/lab/$1" \
+        /var/lib/samba/dc/etc/smb.conf "$2" >"$LOGS/${1%.py}.log" 2>&1 || {
+        tail -n 20 "$LOGS/${1%.py}.log" >&2
+        fail "filling the domain failed; the whole log: $LOGS/${1%.py}.log"
+    }
+}
+
 provision() {
-    local cache=$KCD_LAB/cache smb_conf=/var/lib/samba/dc/etc/smb.conf
+    local cache=$KCD_LAB/cache
     rm -rf "$cache"
     mkdir -p "$cache/dc"
     say "provisioning the domain $REALM"
@@ -145,29 +156,30 @@ provision() {
 \\ttls enabled = yes\\
 \\ttls keyfile = tls/dc1.key\\
 \\ttls certfile = tls/dc1.pem\\
-\\ttls cafile = tls/server-ca.pem" "$cache/dc/etc/smb.conf"
+\\ttls cafile = tls/ldap-ca.pem" "$cache/dc/etc/smb.conf"
 
     say "adding accounts and keytabs"
     mkdir "$cache/dc/out"
-    with_samba_mounts "$cache/dc" /usr/bin/python3 "$HERE/lab/domain.py" \
-        "$smb_conf" /var/lib/samba/dc/out >"$LOGS/domain.log" 2>&1 || {
-        tail -n 20 "$LOGS/domain.log" >&2
-        fail "filling the domain failed; the whole log: $LOGS/domain.log"
-    }
+    domain_script domain.py /var/lib/samba/dc/out
     mv "$cache/dc/out"/* "$cache/"
-    rmdir "$cache/dc/out"
 
     say "making certificates"
     "$HERE/lab/pki.sh" "$cache"
     mkdir -p "$cache/dc/private/tls"
-    cp "$cache/pki/dc1.key" "$cache/pki/dc1.pem" "$cache/pki/server-ca.pem" "$cache/dc/private/tls/"
+    cp "$cache/pki/dc1.key" "$cache/pki/dc1.pem" "$cache/pki/ldap-ca.pem" "$cache/dc/private/tls/"
+
+    say "publishing certificates and lists in the directory"
+    cp -a "$cache/pki" "$cache/sids.tsv" "$cache/dc/out/"
+    domain_script mappings.py /var/lib/samba/dc/out
+    mv "$cache/dc/out/altsec.tsv" "$cache/"
+    rm -rf "$cache/dc/out"
     stamp >"$cache/stamp"
 }
 
 # The running lab works on a copy: whatever it does to the domain, the next one begins the same.
 unpack() {
     local item
-    for item in dc pki keytabs users.tsv sids.tsv admin.password; do
+    for item in dc pki keytabs users.tsv sids.tsv altsec.tsv admin.password svc-ldap.password; do
         rm -rf "${KCD_LAB:?}/$item"
         cp -a --reflink=auto "$KCD_LAB/cache/$item" "$KCD_LAB/$item"
     done
@@ -203,12 +215,17 @@ END
 prepare_apache() {
     local dir=$KCD_LAB/apache
     rm -rf "$dir"
-    mkdir -p "$dir/run" "$dir/logs" "$dir/www" "$dir/rcache"
+    mkdir -p "$dir/run" "$dir/logs" "$dir/www" "$dir/pki" "$dir/rcache"
     cp "$HERE/lab/apache.conf" "$dir/httpd.conf"
     cp "$KCD_LAB/keytabs/mbx1.keytab" "$KCD_LAB/keytabs/mbx2003.keytab" "$dir/"
     echo 'Microsoft-Server-ActiveSync (lab)' >"$dir/www/activesync.txt"
     echo ok >"$dir/www/fast.txt"
-    chmod 755 "$dir" "$dir/www"
+    local crl
+    for crl in "$KCD_LAB"/pki/*.crl; do
+        openssl crl -in "$crl" -outform DER -out "$dir/pki/${crl##*/}"
+    done
+    chmod 755 "$dir" "$dir/www" "$dir/pki"
+    chmod 644 "$dir/pki"/*
     chmod 644 "$dir"/www/*
     chown -R www-data: "$dir/rcache" "$dir"/*.keytab
 }
@@ -246,6 +263,7 @@ make_netns() {
 127.0.0.11 mbx1.corp.example mbx1
 127.0.0.12 mbx2003.corp.example mbx2003
 127.0.0.13 notlisted.corp.example notlisted
+127.0.0.14 pki.corp.example ocsp.corp.example
 END
     printf 'nameserver 127.0.0.1\nsearch corp.example\n' >"/etc/netns/$name/resolv.conf"
     chmod 755 /etc/netns "/etc/netns/$name"
@@ -270,6 +288,16 @@ write_env() {
         printf 'KCD_PLAIN_URL=http://127.0.0.1:8081\n'
         printf 'KCD_MIT_REALM=MIT.EXAMPLE\n'
         printf 'KCD_MIT_KDC=127.0.0.1:10088\n'
+        printf 'KCD_LDAP_HOST=dc1.corp.example\n'
+        printf 'KCD_LDAP_URL=ldaps://dc1.corp.example\n'
+        printf 'KCD_LDAP_STARTTLS_URL=ldap://dc1.corp.example\n'
+        printf 'KCD_LDAP_DOMAIN=corp.example\n'
+        printf 'KCD_LDAP_BASE=DC=corp,DC=example\n'
+        printf 'KCD_LDAP_CA=%q\n' "$KCD_LAB/pki/ldap-ca.pem"
+        printf 'KCD_LDAP_USER=svc-ldap@corp.example\n'
+        printf 'KCD_LDAP_PASSWORD_FILE=%q\n' "$KCD_LAB/svc-ldap.password"
+        printf 'KCD_PKI_URL=http://pki.corp.example\n'
+        printf 'KCD_OCSP_URL=http://ocsp.corp.example:8888\n'
     } >"$KCD_LAB/lab.env"
 }
 
@@ -310,6 +338,7 @@ up() {
     cp "$KCD_LAB/krb5.conf" "$KCD_LAB/apache/krb5.conf"
     chmod 644 "$KCD_LAB/apache/krb5.conf"
     start_apache
+    spawn ocsp /usr/bin/python3 -B "$HERE/lab/ocsp.py" "$KCD_LAB" 8888
     "$HERE/lab/mit.sh" "$KCD_LAB"
     KRB5_CONFIG=$KCD_LAB/mit/krb5.conf KRB5_KDC_PROFILE=$KCD_LAB/mit/kdc.conf spawn krb5kdc krb5kdc -n
 
@@ -320,7 +349,11 @@ up() {
     wait_for samba "port 88" accepts 127.0.0.1 88
     wait_for samba "a ticket for svc-bridge" inside env KRB5_CONFIG="$KCD_LAB/krb5.conf" \
         timeout 5 kinit -c $ccache -k -t "$KCD_LAB/keytabs/bridge.keytab" "svc-bridge@$REALM"
-    wait_for samba "port 389" accepts 127.0.0.1 389
+    local port
+    for port in 389 636 3268 3269; do
+        wait_for samba "port $port" accepts 127.0.0.1 "$port"
+    done
+    wait_for ocsp "port 8888" accepts 127.0.0.14 8888
     write_env
     : >"$STATE/ready"
     chmod 644 "$STATE"/*

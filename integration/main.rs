@@ -20,8 +20,13 @@
 mod support;
 
 mod bridge;
+mod certificates;
 mod delegation;
+mod directory;
 mod doctor;
+mod explain;
 mod isolation;
+mod mapping;
 mod minting;
 mod quiet_hit;
+mod revocation;

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Runs the whole verification of kcd-bridge, or the named parts of it.
 #
-#   integration/test.sh [install] [lint] [unit] [integration] [demo]
+#   integration/test.sh [install] [lint] [unit] [fuzz] [integration] [demo]
 #
 #   install      the Debian packages that are missing
 #   lint         rustfmt, clippy and rustdoc, warnings denied, each counted as one test
 #   unit         unit, property and documentation tests: need neither root nor the network
+#   fuzz         every decoder of a peer's bytes under libFuzzer for FUZZ_SECONDS (default: 2), each
+#                counted as one test
 #   integration  tests against a real domain in a lab of their own
 #   demo         the demonstration, without a terminal, counted as one test
 #
@@ -110,6 +112,22 @@ part_lint() {
 
 part_unit() { cargo_tests unit cargo test --locked; }
 
+# fuzz.sh says a line a target, and builds once, before the first.
+part_fuzz() {
+    heading 'fuzz'
+    local status=0 ok bad
+    "$HERE/fuzz.sh" "${FUZZ_SECONDS:-2}" 2>&1 | tee "$scratch/fuzz" || status=$?
+    ok=$(grep -c '^fuzz: .*nothing found$' "$scratch/fuzz" || true)
+    bad=$(grep -c '^fuzz: .*FAILED' "$scratch/fuzz" || true)
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    if [ "$bad" != 0 ]; then
+        failures+=("fuzz: $bad targets")
+    elif [ "$status" != 0 ]; then
+        count_failure 'fuzz: build'
+    fi
+}
+
 part_integration() {
     if ! has_integration_tests; then
         heading 'integration: no such test target'
@@ -142,10 +160,10 @@ part_demo() {
 
 main() {
     local parts=("$@") part
-    [ ${#parts[@]} != 0 ] || parts=(install lint unit integration demo)
+    [ ${#parts[@]} != 0 ] || parts=(install lint unit fuzz integration demo)
     for part in "${parts[@]}"; do
         if [ "$part" != install ] && ! declare -F "part_$part" >/dev/null; then
-            printf 'usage: %s [install] [lint] [unit] [integration] [demo]\n' "$0" >&2
+            printf 'usage: %s [install] [lint] [unit] [fuzz] [integration] [demo]\n' "$0" >&2
             exit 2
         fi
     done

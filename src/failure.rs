@@ -141,10 +141,10 @@ causes! {
     BodyTooLarge { "body-too-large", Request, Malformed, "the request body exceeds the limit", "raise the back end's max_body_bytes if such uploads are legitimate" }
     // Mapping
     CertificateMalformed { "certificate-malformed", Mapping, Refused, "the certificate's names or SID extension are malformed or duplicated", "have the CA reissue it; the detail names the extension" }
-    SidConflict { "sid-conflict", Mapping, Refused, "the certificate names two different SIDs", "have the CA reissue it with one SID" }
+    SidConflict { "sid-conflict", Mapping, Refused, "the SID in the certificate contradicts another SID: of the certificate itself, of its static row or of the account it names", "see the detail; have the CA reissue it, or correct the row or the account's mapping" }
     NoMapping { "no-mapping", Mapping, Refused, "no mapping rule applies to this certificate", "see the detail for what each rule lacked; a certificate without a SID needs a static row or the weak upn rule for its issuer" }
     AmbiguousMapping { "ambiguous-mapping", Mapping, Refused, "mapping rules disagree about the account", "make the rules disjoint; ambiguity is always a refusal" }
-    SuffixNotAllowed { "suffix-not-allowed", Mapping, Refused, "the UPN's suffix is not allowed for this issuer", "add it to the rule's allowed_suffixes if this issuer may speak for it" }
+    SuffixNotAllowed { "suffix-not-allowed", Mapping, Refused, "the name's suffix is not allowed for this issuer", "add it to the rule's allowed_suffixes if this issuer may speak for it" }
     WeakMappingOnly { "weak-mapping-only", Mapping, Refused, "only a name ties the certificate to an account, and no rule allows that for its issuer", "have the CA add the SID, map the certificate in altSecurityIdentities by issuer and serial number, or name the issuer in a weak rule" }
     AccountNotFound { "account-not-found", Mapping, Refused, "the directory has no account for the certificate", "see the detail for what was looked for; map the account, or correct the certificate" }
     AmbiguousAccount { "ambiguous-account", Mapping, Refused, "the directory has several accounts for the certificate", "remove the mapping from all but one: ambiguity is always a refusal" }

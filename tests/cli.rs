@@ -535,14 +535,53 @@ fn either_signal_stops_the_bridge_in_order() {
 }
 
 #[test]
-fn a_hangup_signal_changes_nothing_and_says_so() {
+fn a_hangup_signal_reloads_all_or_nothing_and_names_what_needs_a_restart() {
     let site = Site::new();
     let bridge = Bridge::serve(&site, Stdio::null());
     bridge.says("listening");
+    let good = fs::read_to_string(site.path("bridge.toml")).unwrap();
+
+    site.change("rule = \"upn-with-sid\"", "rule = \"upn-with-side\"");
     bridge.signal(Signal::HUP);
-    bridge.says("reloading is not available");
+    assert!(bridge.says("nothing was reloaded").contains("configuration cannot be used"));
+    bridge.says("did you mean \"upn-with-sid\"");
+
+    site.write("bridge.toml", good.replace("ca.pem\"]\nrev", "missing.pem\"]\nrev"));
+    bridge.signal(Signal::HUP);
+    assert!(bridge.says("nothing was reloaded").contains("missing.pem"));
+
+    site.write("bridge.toml", good.replace("svc-bridge@", "svc-other@"));
+    bridge.signal(Signal::HUP);
+    assert!(bridge.says("only after a restart").contains("kerberos"));
+    bridge.says("reloaded");
+
     bridge.signal(Signal::TERM);
     bridge.says("stopped");
+    assert_eq!(bridge.ended(), 0);
+}
+
+#[test]
+fn the_metrics_file_says_how_old_the_crls_are_and_what_was_decided() {
+    let site = Site::new();
+    site.change("[server]", "[metrics]\nfile = \"kcd-bridge.prom\"\ninterval = \"1s\"\n[server]");
+    let bridge = Bridge::serve(&site, Stdio::null());
+    bridge.says("listening");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let text = loop {
+        match fs::read_to_string(site.path("kcd-bridge.prom")) {
+            Ok(text) => break text,
+            Err(_) => assert!(std::time::Instant::now() < deadline, "no metrics"),
+        }
+    };
+    for line in [
+        "kcd_bridge_client_certificates 0",
+        "kcd_bridge_crl_entries{issuer=\"CN=Device CA\"",
+        "# TYPE kcd_bridge_crl_age_seconds gauge",
+        "kcd_bridge_revocation_decisions_total{decision=\"revoked\"} 0",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    bridge.signal(Signal::TERM);
     assert_eq!(bridge.ended(), 0);
 }
 

@@ -7,28 +7,27 @@ Works on the database files, without a running server. Writes into OUT:
     users.tsv   name, UPN and SID of every person (name = file name of the certificate)
     sids.tsv    sAMAccountName and SID of every account, machines and services included
     keytabs/    see `write_keytabs`
+    svc-ldap.password
+The people that certificates are mapped to by what is in the directory come after the certificates: mappings.py.
 """
 
 import os
 import secrets
 import struct
-import subprocess
 import sys
+import time
 
 import ldb
-from samba.auth import system_session
-from samba.credentials import Credentials
 from samba.dsdb import (
     UF_ACCOUNTDISABLE,
     UF_DONT_EXPIRE_PASSWD,
     UF_NORMAL_ACCOUNT,
     UF_NOT_DELEGATED,
     UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION,
+    UF_WORKSTATION_TRUST_ACCOUNT,
 )
-from samba.ndr import ndr_unpack
-from samba.dcerpc import security
-from samba.param import LoadParm
-from samba.samdb import SamDB
+
+from samdb import Directory
 
 REALM = "CORP.EXAMPLE"
 DOMAIN = "corp.example"
@@ -50,8 +49,29 @@ PEOPLE = {
     "admin1": ("admin1", f"admin1@{DOMAIN}", 0),
     "grace": ("grace", f"grace@{DOMAIN}", 0),
     "zoe": ("zoë", f"zoë@{DOMAIN}", 0),
+    # For tests that disable somebody.
+    **{name: (name, f"{name}@{DOMAIN}", 0) for name in ("leaver1", "leaver2")},
     **{f"user{n:02}": (f"user{n:02}", f"user{n:02}@{DOMAIN}", 0) for n in range(1, 17)},
 }
+
+# Each is unlike the others in one way, which `gate` gives it. They too have a certificate with their SID.
+GATED = ["locked", "expired", "mustchange", "protected", "nestedprotected", "formeradmin", "nestedadmin", "nohours"]
+
+# Nothing about them yet but an account; mappings.py gives them what a certificate is mapped by.
+MAPPED = [
+    *("asi-sr", "asi-sr00", "asi-sr-forward", "asi-ski", "asi-sha1", "asi-sha1-key"),
+    *("asi-sha1-spki", "asi-sid"),
+    *("asi-is", "asi-s", "asi-rfc822", "asi-i"),
+    *("twin1", "twin2", "usercert", "mail1", "mailtwin1", "mailtwin2"),
+]
+
+# The implicit UPN of one is the explicit UPN of the other.
+VICTIM, USURPER = "victim", "usurper"
+# UPN with a space at the end: Samba's equality finds it without.
+TRAILING, TRAILING_UPN = "trailing", "trail"
+
+COMPUTER = "pc1"
+READER = "svc-ldap"
 
 # service account: (encryption types, SPN)
 BACK_ENDS = {
@@ -62,67 +82,56 @@ NOT_LISTED = ("svc-other", AES, f"HTTP/notlisted.{DOMAIN}")
 BRIDGE = ("svc-bridge", AES, f"HTTP/bridge.{DOMAIN}")
 
 
-class Directory:
-    def __init__(self, smb_conf):
-        self.smb_conf = smb_conf
-        self.lp = LoadParm()
-        self.lp.load(smb_conf)
-        creds = Credentials()
-        creds.guess(self.lp)
-        creds.set_kerberos_state(0)
-        self.samdb = SamDB(
-            session_info=system_session(self.lp), credentials=creds, lp=self.lp
-        )
+def filetime(seconds):
+    return str(int((seconds + 11_644_473_600) * 10_000_000))
 
-    def add_account(self, name, upn, enctypes, bits=0, spn=None):
-        dn = ldb.Dn(self.samdb, f"CN={name},CN=Users,{self.samdb.domain_dn()}")
-        flags = UF_NORMAL_ACCOUNT | UF_DONT_EXPIRE_PASSWD | bits
-        entry = {
-            "dn": dn,
-            "objectClass": "user",
-            "sAMAccountName": name,
-            "userPrincipalName": upn,
-            "userAccountControl": str(flags | UF_ACCOUNTDISABLE),
-            "msDS-SupportedEncryptionTypes": str(enctypes),
+
+def gate(directory):
+    """The accounts of GATED, and with each the one thing it has to be refused for."""
+    samdb = directory.samdb
+    for name in GATED:
+        directory.add_account(name, f"{name}@{DOMAIN}", AES)
+    # Nobody is locked out by mistyping; who is locked out stays it until somebody unlocks them.
+    directory.set(samdb.get_default_basedn(), "lockoutDuration", [str(-(2**63))])
+    directory.set(directory.dn_of("locked"), "lockoutTime", [filetime(time.time() - 3600)])
+    directory.set(directory.dn_of("expired"), "accountExpires", [filetime(time.time() - 86400)])
+    directory.set(directory.dn_of("mustchange"), "userAccountControl", [str(UF_NORMAL_ACCOUNT)])
+    directory.set(directory.dn_of("mustchange"), "pwdLastSet", ["0"])
+    directory.set(directory.dn_of("formeradmin"), "adminCount", ["1"])
+    directory.set(directory.dn_of("nohours"), "logonHours", [bytes(21)])
+    samdb.newgroup("vips")
+    samdb.newgroup("tier0")
+    samdb.add_remove_group_members("vips", ["nestedprotected"])
+    samdb.add_remove_group_members("tier0", ["nestedadmin"])
+    samdb.add_remove_group_members("Protected Users", ["protected", "vips"])
+    samdb.add_remove_group_members("Domain Admins", ["tier0"])
+
+
+def add_hazards(directory):
+    """Names that two accounts answer to, and a computer."""
+    samdb = directory.samdb
+    directory.add_account(VICTIM, None, AES)
+    directory.add_account(USURPER, f"{USURPER}@{DOMAIN}", AES)
+    directory.set_unchecked(directory.dn_of(USURPER), "userPrincipalName", [f"{VICTIM}@{DOMAIN}"])
+    directory.add_account(TRAILING, f"{TRAILING_UPN}@{DOMAIN} ", AES)
+    samdb.add(
+        {
+            "dn": ldb.Dn(samdb, f"CN={COMPUTER},CN=Computers,{samdb.domain_dn()}"),
+            "objectClass": "computer",
+            "sAMAccountName": f"{COMPUTER}$",
+            "dNSHostName": f"{COMPUTER}.{DOMAIN}",
+            "servicePrincipalName": [f"HOST/{COMPUTER}", f"HOST/{COMPUTER}.{DOMAIN}"],
+            "userAccountControl": str(UF_WORKSTATION_TRUST_ACCOUNT),
         }
-        if spn:
-            entry["servicePrincipalName"] = spn
-        self.samdb.add(entry)
-        self.samdb.setpassword(
-            f"(distinguishedName={ldb.binary_encode(str(dn))})", secrets.token_urlsafe(24) + "Aa1!"
-        )
-        self.set(dn, "userAccountControl", [str(flags)])
+    )
 
-    def set(self, dn, attribute, values):
-        message = ldb.Message(dn)
-        message[attribute] = ldb.MessageElement(values, ldb.FLAG_MOD_REPLACE, attribute)
-        self.samdb.modify(message)
 
-    def dn_of(self, name):
-        return ldb.Dn(self.samdb, f"CN={name},CN=Users,{self.samdb.domain_dn()}")
-
-    def sids(self):
-        found = self.samdb.search(
-            expression="(|(objectClass=user)(objectClass=computer))",
-            attrs=["sAMAccountName", "objectSid"],
-        )
-        return {
-            str(entry["sAMAccountName"]): str(
-                ndr_unpack(security.dom_sid, entry["objectSid"][0])
-            )
-            for entry in found
-        }
-
-    def keytab(self, path, principal):
-        if os.path.exists(path):
-            os.unlink(path)
-        # Net.export_keytab aborts in a process that has written to the database (Samba 4.22).
-        subprocess.run(
-            ["samba-tool", "domain", "exportkeytab", path, "-s", self.smb_conf]
-            + [f"--principal={principal}"],
-            check=True,
-        )
-        os.chmod(path, 0o600)
+def add_reader(directory, path):
+    """The account that may read the directory and nothing more."""
+    password = directory.add_account(READER, f"{READER}@{DOMAIN}", AES)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(password + "\n")
+    os.chmod(path, 0o600)
 
 
 def fill(directory):
@@ -152,6 +161,11 @@ def fill(directory):
         "msDS-AllowedToDelegateTo",
         [spn for _, spn in BACK_ENDS.values()],
     )
+
+    gate(directory)
+    add_hazards(directory)
+    for name in MAPPED:
+        directory.add_account(name, f"{name}@{DOMAIN}", AES)
 
 
 def keytab_entries(path):
@@ -212,6 +226,10 @@ def write_lists(directory, out):
     with open(os.path.join(out, "users.tsv"), "w", encoding="utf-8") as file:
         for name, (account, upn, _) in PEOPLE.items():
             file.write(f"{name}\t{upn}\t{sids[account]}\n")
+        for name in [*GATED, VICTIM]:
+            file.write(f"{name}\t{name}@{DOMAIN}\t{sids[name]}\n")
+        file.write(f"{TRAILING_UPN}\t{TRAILING_UPN}@{DOMAIN}\t{sids[TRAILING]}\n")
+        file.write(f"{USURPER}\t{VICTIM}@{DOMAIN}\t{sids[USURPER]}\n")
     with open(os.path.join(out, "sids.tsv"), "w", encoding="utf-8") as file:
         for account, sid in sorted(sids.items()):
             file.write(f"{account}\t{sid}\n")
@@ -221,6 +239,7 @@ def main():
     smb_conf, out = sys.argv[1:]
     directory = Directory(smb_conf)
     fill(directory)
+    add_reader(directory, os.path.join(out, f"{READER}.password"))
     write_keytabs(directory, os.path.join(out, "keytabs"))
     write_lists(directory, out)
 

@@ -26,6 +26,8 @@ pub struct Settings {
     pub kerberos: String,
     /// lines inside `[listener]`
     pub listener: String,
+    /// lines inside `[client_certificates]`
+    pub trust: String,
     /// value of `client_certificates.revocation`
     pub revocation: String,
     /// the `[[mapping]]` tables
@@ -46,6 +48,7 @@ impl Settings {
             kdcs: "kdcs = [\"127.0.0.1\"]".into(),
             kerberos: String::new(),
             listener: String::new(),
+            trust: String::new(),
             revocation: format!("{{ policy = \"require\", crl_files = [{crl:?}] }}"),
             mapping: "[[mapping]]\nrule = \"upn-with-sid\"\n".into(),
             backend: String::new(),
@@ -53,8 +56,29 @@ impl Settings {
         }
     }
 
+    /// The same with `[directory]`; `lines` are further ones of it.
+    pub fn with_directory(mut self, lines: &str) -> Self {
+        let lab = &self.lab;
+        self.more = format!(
+            "[directory]\nservers = [{url:?}]\ntrust_anchors = [{ca:?}]\nbind_user = {user:?}\nbind_password_file = {password:?}\n{lines}\n{more}",
+            url = lab.variable("KCD_LDAP_URL"),
+            ca = lab.pki("ldap-ca.pem"),
+            user = lab.variable("KCD_LDAP_USER"),
+            password = lab.path("svc-ldap.password"),
+            more = self.more,
+        );
+        self
+    }
+
+    /// Devices with certificates of the issuing CAs, which they do not send along.
+    pub fn with_issuing_cas(mut self) -> Self {
+        let files = ["issuing-ca", "issuing-ca-renewed", "revoked-ca"].map(|ca| self.lab.pki(&format!("{ca}.pem")));
+        self.trust = format!("intermediates = {files:?}\n{}", self.trust);
+        self
+    }
+
     pub fn text(&self, directory: &Path) -> String {
-        let Self { lab, keytab, principal, kdcs, kerberos, listener, revocation, mapping, backend, more } = self;
+        let Self { lab, keytab, principal, kdcs, kerberos, listener, trust, revocation, mapping, backend, more } = self;
         format!(
             r#"[listener]
 address = "127.0.0.1:0"
@@ -63,6 +87,7 @@ key = {key:?}
 {listener}
 [client_certificates]
 trust_anchors = [{anchor:?}]
+{trust}
 revocation = {revocation}
 [kerberos]
 principal = "{principal}"

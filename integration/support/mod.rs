@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod device;
+pub mod domain;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,20 @@ impl Lab {
         row.split('\t').nth(2).expect("users.tsv has a SID column").to_owned()
     }
 
+    /// The SID of any account, by sAMAccountName.
+    pub fn account_sid(&self, account: &str) -> String {
+        let table = read(&self.path("sids.tsv"));
+        let sid = table.lines().find_map(|row| row.strip_prefix(account)?.strip_prefix('\t'));
+        sid.unwrap_or_else(|| panic!("{account} is in sids.tsv")).to_owned()
+    }
+
+    /// What the lab computed by itself for altSecurityIdentities: certificate, account, string.
+    pub fn identities(&self) -> Vec<[String; 3]> {
+        let table = read(&self.path("altsec.tsv"));
+        let columns = |row: &str| row.splitn(3, '\t').map(str::to_owned).collect::<Vec<_>>().try_into();
+        table.lines().map(|row| columns(row).expect("three columns")).collect()
+    }
+
     /// A line of lab.env.
     pub fn variable(&self, name: &str) -> String {
         let table = read(&self.path("lab.env"));
@@ -67,6 +82,37 @@ impl Lab {
             .expect("ldbmodify");
         modify.stdin.take().expect("a pipe").write_all(change.as_bytes()).expect("the change is written");
         assert!(modify.wait().expect("ldbmodify ends").success(), "userAccountControl of {user}");
+    }
+}
+
+impl Lab {
+    /// Revokes `pki/NAME.pem` and publishes the lists of its CA, until the returned guard is dropped.
+    pub fn revoke(&self, certificate: &str, options: &[&str]) -> Revoked {
+        self.revocation(&["revoke", certificate], options);
+        let options = options.iter().filter(|option| **option == "--delta").map(|option| (*option).to_owned()).collect();
+        Revoked { lab: self.clone(), certificate: certificate.to_owned(), options }
+    }
+
+    /// integration/lab/revocation.py
+    pub fn revocation(&self, action: &[&str], options: &[&str]) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/lab/revocation.py");
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg("-B").arg(script).arg(&self.directory).args(action).args(options);
+        assert!(command.status().expect("python3").success(), "{action:?}");
+    }
+}
+
+/// A certificate that is revoked for now.
+pub struct Revoked {
+    lab: Lab,
+    certificate: String,
+    options: Vec<String>,
+}
+
+impl Drop for Revoked {
+    fn drop(&mut self) {
+        let options: Vec<_> = self.options.iter().map(String::as_str).collect();
+        self.lab.revocation(&["restore", &self.certificate], &options);
     }
 }
 

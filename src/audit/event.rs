@@ -103,6 +103,8 @@ pub enum Kind {
     Request,
     /// One TLS connection that was not let in.
     HandshakeRefused,
+    /// One connection that was let in and is no longer: its certificate or account was judged again.
+    ConnectionEnded,
 }
 
 /// How it ended.
@@ -179,6 +181,14 @@ impl Event {
     /// An event about a refused handshake.
     pub fn handshake_refused(correlation_id: String, peer: String, failure: &Failure, certificate: Option<Certificate>) -> Self {
         let mut event = Self { event: Kind::HandshakeRefused, correlation_id, peer, certificate, ..Self::default() };
+        event.ended_by(failure, Outcome::Refused);
+        event
+    }
+
+    /// An event about a connection that is no longer let in.
+    pub fn connection_ended(correlation_id: String, peer: String, failure: &Failure, certificate: Certificate) -> Self {
+        let event = Kind::ConnectionEnded;
+        let mut event = Self { event, correlation_id, peer, certificate: Some(certificate), ..Self::default() };
         event.ended_by(failure, Outcome::Refused);
         event
     }

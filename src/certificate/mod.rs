@@ -14,6 +14,8 @@
 mod extensions;
 mod facts;
 mod files;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod name;
 mod reader;
 mod signature;
@@ -25,5 +27,5 @@ pub(crate) use files::{issuing_key, read_bounded};
 pub(crate) use name::text as name_text;
 #[cfg(test)]
 pub(crate) use reader::tests::unsigned as test_certificate;
-pub(crate) use reader::{Certificate, CertificateError, Extension, dotted, hex, key_usage, oid, read_extension, time};
-pub(crate) use signature::{SignatureError, Signed, verify_signature};
+pub(crate) use reader::{Certificate, dotted, hex, key_usage, oid, time};
+pub(crate) use signature::{SignatureError, Signed};

@@ -23,6 +23,7 @@ pub(crate) mod oid {
 pub(crate) mod key_usage {
     pub(crate) const DIGITAL_SIGNATURE: u8 = 0x80;
     pub(crate) const KEY_CERT_SIGN: u8 = 0x04;
+    pub(crate) const CRL_SIGN: u8 = 0x02;
 }
 
 /// More extensions than any real certificate has.
@@ -166,9 +167,9 @@ pub(crate) fn time(reader: &mut Reader<'_>) -> Result<i64, DerError> {
     match reader.any()? {
         (tag::GENERALIZED_TIME, contents) => der::kerberos_time(contents),
         (UTC_TIME, contents) => {
-            let digits: &[u8; 13] = contents.try_into().map_err(|_| DerError::Value)?;
-            let century = if digits.first() >= Some(&b'5') { b"19" } else { b"20" };
-            der::kerberos_time(&[century.as_slice(), digits].concat())
+            let [y1, y2, mo1, mo2, d1, d2, h1, h2, mi1, mi2, s1, s2, zulu] = contents.try_into().map_err(|_| DerError::Value)?;
+            let [c1, c2] = if y1 >= b'5' { *b"19" } else { *b"20" };
+            der::kerberos_time(&[c1, c2, y1, y2, mo1, mo2, d1, d2, h1, h2, mi1, mi2, s1, s2, zulu])
         }
         (found, _) => Err(DerError::UnexpectedTag { expected: UTC_TIME, found }),
     }

@@ -40,6 +40,15 @@ pub(in crate::cli) enum Command {
     /// Keytab, KDC, ticket-granting ticket, S4U2Self, S4U2Proxy, HTTP: each stage with a verdict, its raw cause and what repairs it.
     #[command(after_help = EXIT_CODES)]
     Doctor(Box<DoctorArgs>),
+    /// Say what would become of client certificates, and why
+    ///
+    /// For every certificate: what it says, whether it would be let in, every mapping rule with what it computed and asked, and the
+    /// decision with its reason and remedy. Several certificates, and directories of them, end with a summary, so that a whole
+    /// population can be rehearsed. Nobody is impersonated: no KDC is asked.
+    #[command(
+        after_help = "Exit codes: 0 every certificate is mapped strongly, 1 some are mapped weakly, undecided or refused, 2 usage, 3 could not run."
+    )]
+    Explain(ExplainArgs),
     /// List the client certificates in use that end soon, by user and device
     ///
     /// Reads audit logs. A certificate counts as renewed when the same user, on the same device where that is known, has been seen
@@ -88,6 +97,26 @@ pub struct CheckArgs {
     /// Write the findings as JSON (version 1)
     #[arg(long)]
     pub json: bool,
+}
+
+/// `kcd-bridge explain`
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// Certificates: PEM or DER files, and directories of them with all that is below; an issuer in the same file is used too
+    #[arg(value_name = "CERTIFICATE", required = true)]
+    pub certificates: Vec<PathBuf>,
+    /// Which configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Ask neither the directory nor anybody about revocation: show what can be known without
+    #[arg(long)]
+    pub offline: bool,
+    /// Write JSON (version 1)
+    #[arg(long)]
+    pub json: bool,
+    /// Write the summary only
+    #[arg(long)]
+    pub summary: bool,
 }
 
 /// `kcd-bridge doctor`

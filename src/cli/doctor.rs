@@ -12,17 +12,17 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::certificate::read_certificate_chain;
+use crate::cli::admission::{Admission, JUDGEMENT_TIMEOUT};
 use crate::cli::{DoctorArgs, Exit, Output, kerberos_process};
 use crate::config::{self, Config};
 use crate::failure::{Cause, Failure};
-use crate::identity::{Mapper, Principal, RequestedName};
+use crate::identity::{Principal, RequestedName};
 use crate::kerberos::Verdict;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::diagnosis::{Diagnosis, diagnose};
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::policy::{Fingerprint, Grant};
 use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
-use crate::tls::Trust;
 use crate::x509::Claims;
 
 /// One stage of the report; the documented shape of `--json`, version 1.
@@ -78,7 +78,7 @@ fn examine(args: &DoctorArgs) -> Result<Report, String> {
 
     let spn = backend.target.spn.to_string();
     let mut lines = Vec::new();
-    let principal = match principal(args, &config, &mut lines) {
+    let principal = match principal(args, &config, &runtime, &mut lines) {
         Ok(principal) => principal,
         Err(user) => return Ok(Report { version: 1, user, spn, good: false, stages: lines }),
     };
@@ -144,13 +144,13 @@ fn origin_and_path(url: &str) -> (String, String) {
 }
 
 /// Who is tried: a UPN, or what a certificate maps to. A failure is in the lines; the error is what was asked for.
-fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> Result<Principal, String> {
+fn principal(args: &DoctorArgs, config: &Config, runtime: &Runtime, lines: &mut Vec<StageLine>) -> Result<Principal, String> {
     if let Some(user) = &args.user.user {
         return Ok(Principal::for_diagnosis(RequestedName::Enterprise(user.normalized().into())));
     }
     let file = args.user.certificate.clone().unwrap_or_default();
     let start = Instant::now();
-    let mapped = by_certificate(&file, config);
+    let mapped = runtime.block_on(by_certificate(&file, config));
     let outcome = mapped
         .as_ref()
         .map(|principal| format!("{principal}, rule {}, {}", principal.rule().name(), principal.strength().name()));
@@ -158,14 +158,14 @@ fn principal(args: &DoctorArgs, config: &Config, lines: &mut Vec<StageLine>) -> 
     mapped.map_err(|_| file.display().to_string())
 }
 
-fn by_certificate(file: &Path, config: &Config) -> Result<Principal, Failure> {
+async fn by_certificate(file: &Path, config: &Config) -> Result<Principal, Failure> {
     let unsuitable = |error: &dyn std::fmt::Display| Failure::new(Cause::CertificateUnsuitable, error.to_string());
-    let trust = Trust::load(&config.client_certificates).map_err(|error| unsuitable(&error))?;
     let chain = read_certificate_chain(file).map_err(|error| unsuitable(&error))?;
-    let certificate = trust.admit(&chain, UnixTime::now())?;
+    let admission = Admission::load(config).await.map_err(|error| unsuitable(&error))?;
+    let deadline = Instant::now() + JUDGEMENT_TIMEOUT;
+    let certificate = admission.trust.admit(&chain, UnixTime::now(), deadline).await?;
     let claims = Claims::read(&certificate)?;
-    let mapper = Mapper::load(&config.mapping).map_err(|error| unsuitable(&error))?;
-    mapper.resolve(&certificate, &claims)
+    admission.mapper.resolve(&certificate, &claims, deadline).await.map(Arc::unwrap_or_clone)
 }
 
 /// The stages after the user is known.

@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod args;
 mod check;
 mod docs;
 mod doctor;
+mod explain;
 mod forecast;
 mod kerberos_process;
 mod metrics;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{CheckArgs, ConfigArg, DoctorArgs, ForecastArgs};
+pub use args::{CheckArgs, ConfigArg, DoctorArgs, ExplainArgs, ForecastArgs};
 pub use output::Output;
 
 use args::{Arguments, Command};
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Serve(config) => serve::run(&config.config, &mut output),
         Command::Check(args) => check::run(args, &mut output),
         Command::Doctor(args) => doctor::run(args, &mut output),
+        Command::Explain(args) => explain::run(args, &mut output),
         Command::Forecast(args) => forecast::run(args, &mut output),
         Command::Docs { page } => docs::run(*page, &mut output),
     };

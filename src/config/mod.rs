@@ -27,7 +27,7 @@ use toml::de::DeTable;
 use crate::audit::AuditConfig;
 use crate::directory::DirectoryConfig;
 use crate::files::read_regular;
-use crate::identity::RuleConfig;
+use crate::identity::{AccountRules, RuleConfig};
 use crate::kerberos::config::{KdcAddress, KerberosConfig};
 use crate::naming::name::{OwnPrincipal, Spn};
 use crate::proxy::{BackendConfig, RouteConfig};
@@ -45,6 +45,8 @@ pub struct Config {
     pub kerberos: KerberosConfig,
     /// `[directory]`; none: no LDAP
     pub directory: Option<DirectoryConfig>,
+    /// `[directory]`: conditions on accounts, and how long they are believed
+    pub accounts: AccountRules,
     /// `[metrics]`; none: none are written
     pub metrics: Option<MetricsConfig>,
     /// `[[mapping]]`, in order

@@ -155,6 +155,16 @@ impl<'a> Section<'a> {
         (all.len() == items.len()).then_some(all)
     }
 
+    /// A list of texts that may be left out; what is left out is empty.
+    pub(super) fn texts_if_any<T: PartialEq>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Complaint>) -> Option<Vec<T>> {
+        if self.has(name) { self.texts(name, parse) } else { Some(Vec::new()) }
+    }
+
+    /// A list of files that may be left out; what is left out is empty.
+    pub(super) fn paths_if_any(&self, name: &str) -> Option<Vec<PathBuf>> {
+        self.texts_if_any(name, |text| value::path(text, self.reader.base))
+    }
+
     /// `true` or `false`.
     pub(super) fn bool(&self, name: &str) -> Option<bool> {
         let Some(value) = self.raw(name) else { return self.default(name)?.parse().ok() };

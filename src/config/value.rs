@@ -7,7 +7,8 @@ use std::time::Duration;
 use http::Uri;
 
 use crate::config::problem::{Complaint, quote};
-use crate::identity::RequestedName;
+use crate::config::suggest;
+use crate::identity::{RequestedName, SidOrRid};
 use crate::kerberos::config::KdcAddress;
 use crate::naming::name::{NameError, OwnPrincipal, Realm, Spn};
 use crate::naming::sid::Sid;
@@ -275,6 +276,29 @@ pub(super) fn route_path(text: &str) -> Parsed<String> {
         return Err(complaint("it holds an empty or dot segment", "write the path a device asks for"));
     }
     Ok(text.to_owned())
+}
+
+/// One of these words.
+pub(super) fn word<T: Copy, const N: usize>(text: &str, what: &str, words: [(&str, T); N]) -> Parsed<T> {
+    if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names = words.map(|(name, _)| name);
+    let remedy = match suggest::nearest(text, names.iter().copied()) {
+        Some(word) => format!("did you mean {word:?}? One of: {}", names.join(", ")),
+        None => format!("one of: {}", names.join(", ")),
+    };
+    Err(Complaint::new(format!("{} is not a {what}", quote(text)), remedy))
+}
+
+/// An account or group: `S-1-5-21-…`, or a RID that means the same in every domain.
+pub(super) fn sid_or_rid(text: &str) -> Parsed<SidOrRid> {
+    let rid = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit())).map(SidOrRid::Rid);
+    let sid = || Sid::parse(text).ok().map(SidOrRid::Sid);
+    rid.or_else(sid).ok_or_else(|| {
+        let remedy = "write S-1-5-21-... as Get-ADGroup shows it, or the last number alone for every domain";
+        Complaint::new(format!("{} is neither a SID nor a RID", quote(text)), remedy)
+    })
 }
 
 /// `1.3.6.1.4.1.311.20.2.2`

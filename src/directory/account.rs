@@ -1,5 +1,6 @@
 //! One account as the directory describes it.
 
+use crate::directory::dn::domain_of;
 use crate::naming::sid::Sid;
 
 /// What is read of an account; nothing in it is decided yet. Times are FILETIME-free: seconds since 1970.
@@ -48,9 +49,6 @@ pub struct Account {
 impl Account {
     /// The DNS name of its domain, from the DC components of its name, in lower case; empty where there are none.
     pub fn domain(&self) -> String {
-        // Backslash escapes cannot occur in a DC component of a real domain; a comma inside another value is escaped.
-        let parts = self.dn.split(',').filter_map(|rdn| rdn.trim().split_once('='));
-        let labels: Vec<_> = parts.filter(|(key, _)| key.eq_ignore_ascii_case("dc")).map(|(_, value)| value).collect();
-        labels.join(".").to_ascii_lowercase()
+        domain_of(&self.dn)
     }
 }

@@ -42,6 +42,45 @@ impl Filter {
     }
 }
 
+/// A question with what can be answered without asking taken out of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Pruned {
+    /// Nobody matches.
+    Nothing,
+    /// Everybody does.
+    Everything,
+    Some(Filter),
+}
+
+impl Filter {
+    /// Without empty groups, which servers read in different ways (RFC 4526), and without comparisons to nothing.
+    pub(super) fn pruned(&self) -> Pruned {
+        match self {
+            Self::Equals(_, value) if value.is_empty() => Pruned::Nothing,
+            Self::Equals(..) => Pruned::Some(self.clone()),
+            Self::And(parts) => prune(parts, &Pruned::Nothing, Pruned::Everything, Self::And),
+            Self::Or(parts) => prune(parts, &Pruned::Everything, Pruned::Nothing, Self::Or),
+        }
+    }
+}
+
+/// `deciding` settles the whole group, `neutral` changes nothing in it.
+fn prune(parts: &[Filter], deciding: &Pruned, neutral: Pruned, group: fn(Vec<Filter>) -> Filter) -> Pruned {
+    let mut kept = Vec::new();
+    for part in parts {
+        match part.pruned() {
+            Pruned::Some(part) => kept.push(part),
+            pruned if pruned == *deciding => return pruned,
+            _ => {}
+        }
+    }
+    match kept.len() {
+        0 => neutral,
+        1 => kept.pop().map_or(neutral, Pruned::Some),
+        _ => Pruned::Some(group(kept)),
+    }
+}
+
 impl Attribute {
     /// Its LDAP name.
     pub const fn name(self) -> &'static str {
@@ -83,3 +122,6 @@ impl fmt::Display for Filter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,45 @@
 //!
 //! Whatever a peer wrote goes into a question only through [`Filter`], and every answer is compared again by who asked: the
 //! directory treats more as equal than it should.
+//!
+//! ```text
+//! client      find, values, nt_auth: questions and their answers
+//!  |- filter, decode, account, dn, root_dse
+//! pool        which server, who is next; SRV records
+//! server      connections of one server, its condition, rest and recovery
+//! connection  TCP, TLS, bind, one search at a time through the ldap3 library
+//!  |- credential   the password, and the care not to lock its account out
+//!  |- gate         every message measured and checked before the library sees it
+//!  `- ber, entry   messages as bytes, answers as octets
+//! ```
+//!
+//! The bind is simple and always inside TLS; nothing but the request for TLS itself is ever sent in clear text. There is no
+//! bind with Kerberos (SASL GSSAPI): the library would take its credential from the process's environment (`KRB5CCNAME`,
+//! `KRB5_CLIENT_KTNAME`), and in this process no such variable may exist, for the Kerberos engine's own library would read it
+//! too and could authenticate as somebody else.
 
 #![forbid(unsafe_code)]
 
 mod account;
+mod ber;
+mod client;
 mod config;
+mod connection;
+mod credential;
+mod decode;
+mod dn;
+mod entry;
 mod filter;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+mod gate;
+mod pool;
+mod question;
+mod root_dse;
+mod server;
+#[cfg(test)]
+mod testkit;
+mod trouble;
 
 use std::fmt;
 use std::future::Future;
@@ -17,8 +50,11 @@ use std::time::Instant;
 use crate::failure::Failure;
 
 pub use account::Account;
+pub use client::Directory;
 pub use config::{DirectoryConfig, DirectorySecurity, DirectoryServer, DirectorySource};
 pub use filter::{Attribute, Filter};
+pub use root_dse::RootDse;
+pub use server::{ServerHealth, ServerRole};
 
 /// Where accounts are looked up: the directory, or a list in hermetic tests of the rooms above.
 pub trait Accounts: Send + Sync + fmt::Debug {

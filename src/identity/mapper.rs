@@ -1,202 +1,263 @@
-//! The mapping rules at work.
-//!
-//! Every rule is asked; those that apply must agree. A certificate that no rule maps is refused with what each rule lacked:
-//! there is no fallback from a strong rule to a weak one unless the configuration names it.
+//! The mapping rules at work: every rule has its turn, those that map must agree, and what was decided is remembered.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::certificate::{KeyFingerprint, LoadError, issuing_key};
+use crate::certificate::{Fingerprint, KeyFingerprint, LoadError};
+use crate::directory::{Account, Accounts};
 use crate::failure::{Cause, Failure};
-use crate::identity::{ExpectedSid, Principal, RequestedName, RuleConfig, RuleKind, StaticEntry, Strength, WeakIssuer};
-use crate::naming::sid::Sid;
+use crate::identity::counts::{Counts, MappingCounts};
+use crate::identity::lookup::{Finder, sid_conflict};
+use crate::identity::memory::{Key, Memory};
+use crate::identity::reading::{Basis, Reading};
+use crate::identity::selector::{Presented, Selection};
+use crate::identity::trace::decide;
+use crate::identity::{AccountRules, ExpectedSid, Outcome, Principal, RequestedName, RuleConfig, RuleKind, Strength, Tried};
+use crate::naming::name::Realm;
 use crate::tls::ClientCertificate;
-use crate::x509::{Claims, Upn};
+use crate::x509::Claims;
 
-/// All rules of a configuration, in its order.
+/// All rules of a configuration, in its order, and what they decided lately. A new configuration is a new mapper.
 #[derive(Debug)]
 pub struct Mapper {
     rules: Vec<Rule>,
-    weak: AtomicU64,
+    gates: AccountRules,
+    directory: Asking,
+    memory: Memory,
+    counts: Counts,
 }
 
-/// A rule with its issuers' keys in place of their files.
 #[derive(Debug)]
-enum Rule {
-    UpnWithSid { uri_issuers: HashSet<KeyFingerprint> },
-    Static { entries: BTreeMap<[u8; 32], StaticEntry> },
-    Upn { suffixes: HashMap<KeyFingerprint, Vec<String>> },
+struct Rule {
+    kind: RuleKind,
+    selection: Selection,
+    basis: Basis,
 }
 
-/// What one rule says about a certificate.
-enum Answer {
-    Maps(Principal),
-    /// Not for this rule, and why.
-    Lacks(String),
-    /// The rule names the issuer, which may not speak for this suffix.
-    Suffix(String),
+/// Whether there is a directory to ask.
+#[derive(Debug)]
+enum Asking {
+    /// None is configured: no rule needs it.
+    Never,
+    /// What would be asked is told.
+    Offline,
+    Directory(Arc<dyn Accounts>),
 }
 
 impl Mapper {
-    /// Reads the issuers' certificates.
-    pub fn load(configs: &[RuleConfig]) -> Result<Self, LoadError> {
-        let rules = configs.iter().map(Rule::load).collect::<Result<_, _>>()?;
-        Ok(Self { rules, weak: AtomicU64::new(0) })
+    /// Reads the issuers' certificates. A rule that asks the directory needs one.
+    pub fn load(
+        configs: &[RuleConfig],
+        accounts: &AccountRules,
+        directory: Option<Arc<dyn Accounts>>,
+    ) -> Result<Self, LoadError> {
+        Self::with(configs, accounts, directory.map_or(Asking::Never, Asking::Directory))
     }
 
-    /// The one account that an admitted certificate stands for.
-    pub fn resolve(&self, certificate: &ClientCertificate, claims: &Claims) -> Result<Principal, Failure> {
-        if claims.certificate() != certificate.fingerprint() {
-            return Err(Failure::new(Cause::CertificateMalformed, "the claims are another certificate's"));
+    /// The same rules without a directory, to explain what they would ask: nobody is mapped by those that need one.
+    pub fn load_offline(configs: &[RuleConfig], accounts: &AccountRules) -> Result<Self, LoadError> {
+        Self::with(configs, accounts, Asking::Offline)
+    }
+
+    fn with(configs: &[RuleConfig], accounts: &AccountRules, directory: Asking) -> Result<Self, LoadError> {
+        let rules: Vec<Rule> = configs.iter().map(Rule::load).collect::<Result<_, _>>()?;
+        if let (Asking::Never, Some(rule)) = (&directory, rules.iter().find(|rule| rule.basis.needs_directory())) {
+            let problem = format!("is not configured, and rule {:?} asks it", rule.kind.name());
+            return Err(LoadError::new(Path::new("[directory]"), problem, "add [directory], or remove the rule"));
         }
-        let mut found: Option<Principal> = None;
-        let (mut lacking, mut suffix_refused) = (Vec::new(), false);
-        for rule in &self.rules {
-            match rule.ask(certificate, claims)? {
-                Answer::Maps(principal) => found = Some(agreed(found, principal)?),
-                Answer::Lacks(what) => lacking.push(format!("{}: {what}", rule.kind().name())),
-                Answer::Suffix(what) => {
-                    suffix_refused = true;
-                    lacking.push(format!("{}: {what}", rule.kind().name()));
+        let memory = Memory::new(accounts, matches!(directory, Asking::Directory(_)));
+        Ok(Self { rules, gates: accounts.clone(), directory, memory, counts: Counts::default() })
+    }
+
+    /// What was decided lately about a certificate, from memory.
+    pub fn known(&self, certificate: &ClientCertificate) -> Option<Result<Arc<Principal>, Failure>> {
+        self.memory.known(&Key::of(certificate))
+    }
+
+    /// The one account that an admitted certificate stands for. Whoever asks while another asks the same waits for its answer.
+    pub async fn resolve(
+        &self,
+        certificate: &ClientCertificate,
+        claims: &Claims,
+        deadline: Instant,
+    ) -> Result<Arc<Principal>, Failure> {
+        if claims.certificate() != certificate.fingerprint() {
+            return Err(foreign_claims());
+        }
+        let key = Key::of(certificate);
+        if let Some(known) = self.memory.known(&key) {
+            return known;
+        }
+        let seat = self.memory.seat(key);
+        let Ok(_turn) = tokio::time::timeout_at(deadline.into(), seat.turn()).await else {
+            return Err(Failure::new(Cause::DirectoryUnreachable, "no answer in time"));
+        };
+        if let Some(known) = self.memory.known(&key) {
+            return known;
+        }
+        let generation = self.memory.generation();
+        let tried = self.evaluate(certificate, claims, deadline).await;
+        let answer = decide(claims, &tried).map(Arc::new);
+        self.counts.note(&answer);
+        match &answer {
+            Ok(principal) if principal.strength() == Strength::Weak => warn_of_weakness(principal, certificate),
+            Err(failure) if failure.cause == Cause::DirectoryUnreachable => {
+                if let Some(principal) = self.memory.ride(key, generation) {
+                    self.counts.note_ride();
+                    tracing::warn!(%principal, "no directory server answers: what is known of the account is used");
+                    return Ok(principal);
                 }
             }
+            _ => {}
         }
-        let Some(principal) = found else {
-            let cause = if suffix_refused { Cause::SuffixNotAllowed } else { Cause::NoMapping };
-            let detail = if lacking.is_empty() { "no [[mapping]] is configured".to_owned() } else { lacking.join("; ") };
-            return Err(Failure::new(cause, detail));
+        self.memory.remember(key, answer.clone(), generation);
+        answer
+    }
+
+    /// Every rule's turn with an admitted certificate; nothing is remembered or taken from memory.
+    pub async fn evaluate(&self, certificate: &ClientCertificate, claims: &Claims, deadline: Instant) -> Vec<Tried> {
+        self.rehearse(certificate.leaf(), Some(certificate.issuer_key()), claims, deadline).await
+    }
+
+    /// The same for a certificate that was not admitted, to explain it: no principal of this may ever get a ticket.
+    pub async fn rehearse(
+        &self,
+        leaf: &[u8],
+        issuer_key: Option<KeyFingerprint>,
+        claims: &Claims,
+        deadline: Instant,
+    ) -> Vec<Tried> {
+        let presented = Presented { leaf, issuer_key, claims };
+        let mismatch = (claims.certificate() != Fingerprint::of(leaf)).then(foreign_claims);
+        let mut finder = match &self.directory {
+            Asking::Directory(accounts) => Some(Finder::new(accounts.as_ref(), deadline)),
+            Asking::Never | Asking::Offline => None,
         };
-        if principal.strength() == Strength::Weak {
-            self.count_weak(&principal, certificate);
+        let mut all = Vec::with_capacity(self.rules.len());
+        for (position, rule) in self.rules.iter().enumerate() {
+            let tried = match &mismatch {
+                None => self.try_rule(position, rule, &presented, finder.as_mut()).await,
+                Some(failure) => rule.not_tried(position, Outcome::Refused(failure.clone())),
+            };
+            all.push(tried);
         }
-        Ok(principal)
+        all
     }
 
-    /// How many certificates were mapped weakly.
-    pub fn weak_mappings(&self) -> u64 {
-        self.weak.load(Ordering::Relaxed)
+    /// Forgets everything decided.
+    pub fn purge(&self) {
+        self.memory.purge();
     }
 
-    fn count_weak(&self, principal: &Principal, certificate: &ClientCertificate) {
-        let count = self.weak.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::warn!(
-            rule = principal.rule().name(),
-            principal = %principal,
-            issuer = certificate.facts().issuer,
-            certificate = %certificate.fingerprint(),
-            count,
-            "weak certificate mapping: nothing but a name ties the certificate to the account"
-        );
+    /// How much was decided, and how.
+    pub fn counts(&self) -> MappingCounts {
+        self.counts.read()
     }
-}
 
-/// Two rules that apply must say the same; then the stronger one is reported.
-fn agreed(found: Option<Principal>, new: Principal) -> Result<Principal, Failure> {
-    let Some(found) = found else { return Ok(new) };
-    if found.name() != new.name() || found.expected_sid() != new.expected_sid() {
-        let says = |principal: &Principal| match principal.expected_sid() {
-            ExpectedSid::Is(sid) => format!("{} says {principal} with {sid}", principal.rule().name()),
-            ExpectedSid::PinOnFirstUse => format!("{} says {principal} with any SID", principal.rule().name()),
+    async fn try_rule(&self, position: usize, rule: &Rule, presented: &Presented<'_>, finder: Option<&mut Finder<'_>>) -> Tried {
+        let mut tried = rule.not_tried(position, Outcome::NotAsked);
+        tried.selected = rule.selection.admits(presented);
+        if let Err(why) = &tried.selected {
+            tried.outcome = Outcome::Lacks(Failure::new(Cause::NoMapping, why));
+            return tried;
+        }
+        let mut reading = match rule.basis.read(presented) {
+            Ok(reading) => reading,
+            Err(outcome) => return Tried { outcome, ..tried },
         };
-        return Err(Failure::new(Cause::AmbiguousMapping, format!("{}; {}", says(&found), says(&new))));
+        tried.computed = std::mem::take(&mut reading.computed);
+        tried.strength = reading.strength;
+        if let Some(finder) = finder {
+            let found = finder.account(&reading.sought, presented.claims).await;
+            (tried.filter, tried.hits) = finder.take_trace();
+            tried.outcome = match found {
+                Ok(account) => self.accept(rule, &reading, &account, presented.claims),
+                Err(missed) => missed.outcome(rule.basis.names_one_account()),
+            };
+        } else {
+            if matches!(self.directory, Asking::Offline) {
+                tried.filter = Some(reading.sought.filter(presented.claims).to_string());
+            }
+            if let Some(name) = reading.name {
+                tried.outcome = Outcome::Maps(Principal::mapped(name, reading.expected_sid, rule.kind, reading.strength));
+            }
+        }
+        tried
     }
-    Ok(if new.strength() == Strength::Strong && found.strength() == Strength::Weak { new } else { found })
+
+    /// The account that was found, if it is the certificate's and may be impersonated.
+    fn accept(&self, rule: &Rule, reading: &Reading, account: &Account, claims: &Claims) -> Outcome {
+        let Some(sid) = &account.sid else {
+            return Outcome::Refused(Failure::new(Cause::DirectoryInvalid, format!("{} has no objectSid", account.dn)));
+        };
+        // A SID in the certificate that is another's refuses it, whatever rule found the account (MS-PKCA 3.1.5.2.1.5).
+        if let Some(own) = claims.any_sid().filter(|own| *own != sid) {
+            return Outcome::Refused(sid_conflict(account, own));
+        }
+        let domain = account.domain();
+        if reading.domains.as_ref().is_some_and(|allowed| !allowed.contains(&domain)) {
+            let detail = format!("{} is not in a domain that its issuer may speak for", account.dn);
+            return Outcome::Lacks(Failure::new(Cause::SuffixNotAllowed, detail));
+        }
+        let mapped = |name| Principal::mapped(name, ExpectedSid::Is(sid.clone()), rule.kind, reading.strength);
+        let principal = match &reading.name {
+            Some(name) => mapped(name.clone()),
+            None => match requested_name(account, &domain) {
+                Ok(name) => mapped(name),
+                Err(failure) => return Outcome::Refused(failure),
+            },
+        };
+        let how = (principal.kind(), reading.strength, claims.not_before());
+        match self.gates.judge(account, how, unix_now()) {
+            Ok(()) => Outcome::Maps(principal),
+            Err(failure) => Outcome::Refused(failure),
+        }
+    }
 }
 
 impl Rule {
     fn load(config: &RuleConfig) -> Result<Self, LoadError> {
-        Ok(match config {
-            RuleConfig::UpnWithSid { san_uri_sid_issuers } => {
-                let uri_issuers = san_uri_sid_issuers.iter().map(|path| issuing_key(path)).collect::<Result<_, _>>()?;
-                Self::UpnWithSid { uri_issuers }
-            }
-            RuleConfig::Static { entries } => Self::Static { entries: entries.clone() },
-            RuleConfig::Upn { issuers } => Self::Upn { suffixes: load_weak(issuers)? },
-        })
+        let kind = config.rule.kind();
+        Ok(Self { kind, selection: Selection::load(&config.selector)?, basis: Basis::load(&config.rule)? })
     }
 
-    fn kind(&self) -> RuleKind {
-        match self {
-            Self::UpnWithSid { .. } => RuleKind::UpnWithSid,
-            Self::Static { .. } => RuleKind::Static,
-            Self::Upn { .. } => RuleKind::Upn,
-        }
-    }
-
-    fn ask(&self, certificate: &ClientCertificate, claims: &Claims) -> Result<Answer, Failure> {
-        match self {
-            Self::UpnWithSid { uri_issuers } => Ok(upn_with_sid(uri_issuers.contains(&certificate.issuer_key()), claims)),
-            Self::Static { entries } => match entries.get(&certificate.fingerprint().0) {
-                Some(entry) => by_row(entry, claims).map(Answer::Maps),
-                None => Ok(Answer::Lacks("no row for this certificate".to_owned())),
-            },
-            Self::Upn { suffixes } => match suffixes.get(&certificate.issuer_key()) {
-                Some(allowed) => Ok(upn_alone(allowed, claims)),
-                None => Ok(Answer::Lacks("its issuer is not named in the rule".to_owned())),
-            },
-        }
+    /// Its trace before its turn.
+    fn not_tried(&self, position: usize, outcome: Outcome) -> Tried {
+        let strength = self.basis.strength();
+        let (computed, hits) = (Vec::new(), Vec::new());
+        Tried { rule: self.kind, position, strength, selected: Ok(()), computed, filter: None, hits, outcome }
     }
 }
 
-fn load_weak(issuers: &[WeakIssuer]) -> Result<HashMap<KeyFingerprint, Vec<String>>, LoadError> {
-    let mut suffixes = HashMap::new();
-    for issuer in issuers {
-        let allowed = issuer.allowed_suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect();
-        if suffixes.insert(issuing_key(&issuer.certificate)?, allowed).is_some() {
-            return Err(twice(&issuer.certificate));
-        }
+fn foreign_claims() -> Failure {
+    Failure::new(Cause::CertificateMalformed, "the claims are another certificate's")
+}
+
+/// The account's own name in its domain's realm: `$` and all, as the directory has it.
+fn requested_name(account: &Account, domain: &str) -> Result<RequestedName, Failure> {
+    let unusable = |why: &str| Failure::new(Cause::DirectoryInvalid, format!("{}: {why}", account.dn));
+    let name = account.account_name.as_str();
+    // MS-SAMR 3.1.1.6
+    let odd = |c: char| c.is_control() || "\"/\\[]:;|=,+*?<>@".contains(c);
+    if name.is_empty() || name.trim() != name || name.chars().any(odd) {
+        return Err(unusable("its sAMAccountName is not one"));
     }
-    Ok(suffixes)
+    let realm = Realm::parse(&domain.to_ascii_uppercase()).map_err(|_| unusable("its name tells no domain"))?;
+    Ok(RequestedName::Account { name: name.into(), realm })
 }
 
-fn twice(path: &Path) -> LoadError {
-    LoadError::new(path, "has the same key as another issuer of this rule", "name each issuer once, with all its suffixes")
+fn warn_of_weakness(principal: &Principal, certificate: &ClientCertificate) {
+    tracing::warn!(
+        rule = principal.rule().name(),
+        principal = %principal,
+        issuer = certificate.facts().issuer,
+        certificate = %certificate.fingerprint(),
+        "weak certificate mapping: nothing but a name ties the certificate to the account"
+    );
 }
 
-/// The name is the UPN's; the SID proves it (MS-PKCA 3.1.5.2.1.5).
-fn upn_with_sid(uri_believed: bool, claims: &Claims) -> Answer {
-    let Some(upn) = claims.upn() else { return Answer::Lacks("no user principal name in the certificate".to_owned()) };
-    match (claims.extension_sid(), claims.uri_sid()) {
-        (Some(sid), _) => Answer::Maps(strong(upn, sid)),
-        (None, Some(sid)) if uri_believed => Answer::Maps(strong(upn, sid)),
-        (None, Some(_)) => Answer::Lacks("its SID is only in a SAN URI, and its issuer is not in san_uri_sid_issuers".to_owned()),
-        (None, None) => Answer::Lacks("no SID in the certificate".to_owned()),
-    }
+fn unix_now() -> i64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|passed| passed.as_secs()).unwrap_or_default();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
-
-fn strong(upn: &Upn, sid: &Sid) -> Principal {
-    Principal::mapped(enterprise(upn), ExpectedSid::Is(sid.clone()), RuleKind::UpnWithSid, Strength::Strong)
-}
-
-/// The name is the row's. A SID that the certificate names is never ignored: it must be the row's, or it is what is expected.
-fn by_row(entry: &StaticEntry, claims: &Claims) -> Result<Principal, Failure> {
-    let expected = match (&entry.expected_sid, claims.any_sid()) {
-        (ExpectedSid::Is(row), Some(own)) if row != own => {
-            return Err(Failure::new(Cause::SidConflict, format!("the static row says {row}, the certificate {own}")));
-        }
-        (ExpectedSid::Is(sid), _) | (ExpectedSid::PinOnFirstUse, Some(sid)) => ExpectedSid::Is(sid.clone()),
-        (ExpectedSid::PinOnFirstUse, None) => ExpectedSid::PinOnFirstUse,
-    };
-    let proved = matches!(entry.expected_sid, ExpectedSid::Is(_)) || claims.extension_sid().is_some();
-    let strength = if proved { Strength::Strong } else { Strength::Weak };
-    Ok(Principal::mapped(entry.name.clone(), expected, RuleKind::Static, strength))
-}
-
-/// The name is the UPN's, on the issuer's word alone. A SID that the certificate names, believed or not, only narrows it: the
-/// account must have that SID.
-fn upn_alone(allowed_suffixes: &[String], claims: &Claims) -> Answer {
-    let Some(upn) = claims.upn() else { return Answer::Lacks("no user principal name in the certificate".to_owned()) };
-    if !allowed_suffixes.iter().any(|suffix| suffix == upn.suffix()) {
-        return Answer::Suffix(format!("suffix {} is not among its issuer's allowed_suffixes", upn.suffix()));
-    }
-    let expected = claims.any_sid().map_or(ExpectedSid::PinOnFirstUse, |sid| ExpectedSid::Is(sid.clone()));
-    Answer::Maps(Principal::mapped(enterprise(upn), expected, RuleKind::Upn, Strength::Weak))
-}
-
-fn enterprise(upn: &Upn) -> RequestedName {
-    RequestedName::Enterprise(upn.normalized().into())
-}
-
-#[cfg(test)]
-mod tests;

@@ -13,6 +13,7 @@ pub struct Principal {
     expected_sid: ExpectedSid,
     rule: RuleKind,
     strength: Strength,
+    kind: AccountKind,
 }
 
 /// The name the KDC is asked for in S4U2Self.
@@ -39,25 +40,53 @@ pub enum ExpectedSid {
 }
 
 /// The rule that mapped it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RuleKind {
     /// SAN UPN, proved by the certificate's SID.
     UpnWithSid,
+    /// The certificate's SID, looked up in the directory.
+    Sid,
+    /// A strong string of the account's altSecurityIdentities.
+    AltSecurityIdentities,
+    /// The whole certificate is in the account's userCertificate.
+    UserCertificate,
     /// A row of the static table.
     Static,
+    /// A name that an administrator's policy vouches for (MS-PKCA 3.1.5.2.1.5).
+    StrongNameMatch,
     /// SAN UPN alone, named per issuer.
     Upn,
+    /// SAN e-mail address.
+    Rfc822,
+    /// Issuer and subject in altSecurityIdentities.
+    IssuerSubject,
+    /// Subject in altSecurityIdentities.
+    Subject,
+    /// SAN DNS name: the one rule for computers.
+    DnsName,
+    /// The subject's common name, read as a UPN.
+    SubjectCn,
     /// No certificate at all: an administrator's diagnosis.
     Diagnosis,
 }
 
+/// What kind of account the mapping is for; no rule maps to another kind, and the PAC has the last word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AccountKind {
+    /// A person's.
+    #[default]
+    User,
+    /// A workstation's or member server's; never a domain controller's.
+    Computer,
+}
+
 /// How much the mapping proves (MS-PKCA 3.1.5.2.1.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Strength {
-    /// The certificate (or an administrator's row) names the account's SID.
-    Strong,
     /// A name only.
     Weak,
+    /// The certificate (or an administrator's entry) names the account and no other.
+    Strong,
 }
 
 impl Principal {
@@ -68,18 +97,19 @@ impl Principal {
         rule: RuleKind,
         strength: Strength,
     ) -> Self {
-        Self { name, expected_sid, rule, strength }
+        let kind = if rule == RuleKind::DnsName { AccountKind::Computer } else { AccountKind::User };
+        Self { name, expected_sid, rule, strength, kind }
     }
 
     /// A principal nobody presented a certificate for: only `kcd-bridge doctor` may ask for one.
     pub fn for_diagnosis(name: RequestedName) -> Self {
-        Self { name, expected_sid: ExpectedSid::PinOnFirstUse, rule: RuleKind::Diagnosis, strength: Strength::Weak }
+        Self::mapped(name, ExpectedSid::PinOnFirstUse, RuleKind::Diagnosis, Strength::Weak)
     }
 
     /// A principal for unit tests of the rooms above.
     #[cfg(test)]
     pub(crate) fn for_test(upn: &str, expected_sid: ExpectedSid) -> Self {
-        Self { name: RequestedName::Enterprise(upn.into()), expected_sid, rule: RuleKind::Static, strength: Strength::Strong }
+        Self::mapped(RequestedName::Enterprise(upn.into()), expected_sid, RuleKind::Static, Strength::Strong)
     }
 
     /// The name the KDC is asked for.
@@ -101,6 +131,11 @@ impl Principal {
     pub fn strength(&self) -> Strength {
         self.strength
     }
+
+    /// What kind of account it may be.
+    pub fn kind(&self) -> AccountKind {
+        self.kind
+    }
 }
 
 impl fmt::Display for RequestedName {
@@ -119,12 +154,37 @@ impl fmt::Display for Principal {
 }
 
 impl RuleKind {
+    /// Every rule that can stand in a configuration.
+    pub const ALL: [Self; 12] = [
+        Self::UpnWithSid,
+        Self::Sid,
+        Self::AltSecurityIdentities,
+        Self::UserCertificate,
+        Self::Static,
+        Self::StrongNameMatch,
+        Self::Upn,
+        Self::Rfc822,
+        Self::IssuerSubject,
+        Self::Subject,
+        Self::DnsName,
+        Self::SubjectCn,
+    ];
+
     /// Name in the configuration, log and audit event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UpnWithSid => "upn-with-sid",
+            Self::Sid => "sid",
+            Self::AltSecurityIdentities => "alt-security-identities",
+            Self::UserCertificate => "user-certificate",
             Self::Static => "static",
+            Self::StrongNameMatch => "strong-name-match",
             Self::Upn => "upn",
+            Self::Rfc822 => "rfc822",
+            Self::IssuerSubject => "issuer-subject",
+            Self::Subject => "subject",
+            Self::DnsName => "dns-name",
+            Self::SubjectCn => "subject-cn",
             Self::Diagnosis => "diagnosis",
         }
     }
@@ -136,6 +196,16 @@ impl Strength {
         match self {
             Self::Strong => "strong",
             Self::Weak => "weak",
+        }
+    }
+}
+
+impl AccountKind {
+    /// Name in log and audit event.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Computer => "computer",
         }
     }
 }

@@ -76,6 +76,11 @@ impl Account {
         }
     }
 
+    /// Whom the connection spoke for last.
+    pub(super) fn last(&self) -> Option<Arc<Principal>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends what is in flight on the connection.
     pub(super) fn end(&self, failure: Failure) {
         self.ended.send_replace(Some(failure));

@@ -17,6 +17,8 @@ mod caller;
 mod config;
 mod exchange;
 mod framing;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod guard;
 mod hygiene;
 mod probe;

@@ -10,11 +10,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+use crate::audit::{Certificate, Event, Slot, timestamp};
 use crate::failure::{Answer, Cause, Failure, Stage};
+use crate::identity::Principal;
 use crate::kerberos::TokenSource;
 use crate::proxy::caller::{Account, Judgement};
 use crate::proxy::guard::{Guard, Shared};
-use crate::proxy::record::Record;
+use crate::proxy::record::{Record, correlation_id};
 use crate::proxy::{Caller, Connection, Proxy, handle};
 use crate::shutdown::Shutdown;
 
@@ -83,13 +85,27 @@ impl<T: TokenSource> Connection<T> {
     async fn judged_on_a_timer(&self) {
         loop {
             tokio::time::sleep(self.caller.standing.recheck_interval()).await;
+            let last = self.account.last();
             match self.proxy.judge(&self.caller, &self.account).await {
                 Err(failure) if failure.cause.answer() != Answer::Unavailable || failure.cause.stage() == Stage::Tls => {
+                    self.note_end(&failure, last).await;
                     return self.account.end(failure);
                 }
                 _ => {}
             }
         }
+    }
+
+    /// The connection may be idle: its end has an event of its own.
+    async fn note_end(&self, failure: &Failure, last: Option<Arc<Principal>>) {
+        let certificate = Certificate::of(&self.caller.certificate);
+        let slot = self.proxy.audit.reserve().await;
+        let mut event = Event::connection_ended(correlation_id(), self.peer.to_string(), failure, certificate);
+        event.principal = last.as_ref().map(ToString::to_string);
+        event.time = timestamp(std::time::SystemTime::now());
+        let (id, stage, reason) = (&event.correlation_id, failure.cause.stage().name(), failure.cause.code());
+        tracing::warn!(correlation_id = id, stage, reason, peer = %self.peer, remedy = failure.cause.remedy(), "connection ended: {failure}");
+        Slot::emit_or_log(slot, event);
     }
 
     /// Time for the answer to a request that was ended.

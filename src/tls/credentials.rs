@@ -1,20 +1,38 @@
 //! The listener's own certificate and key.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::{self, PemObject as _};
 use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, LoadError, read_bounded, read_certificate_chain};
+use crate::tls::ListenerConfig;
 
 const MAX_KEY_FILE: u64 = 64 << 10;
 
-/// Reads chain and key and makes sure that they belong together.
-pub(in crate::tls) fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, LoadError> {
+/// The listener's certificate chain and private key.
+#[derive(Clone)]
+pub struct Credentials(pub(in crate::tls) Arc<CertifiedKey>);
+
+impl Credentials {
+    /// Reads chain and key and makes sure that they belong together.
+    pub fn load(listener: &ListenerConfig) -> Result<Self, LoadError> {
+        load(&listener.certificate, &listener.key, &aws_lc_rs::default_provider()).map(Self)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("certificates", &self.0.cert.len()).finish_non_exhaustive()
+    }
+}
+
+fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, LoadError> {
     let chain = read_certificate_chain(certificate)?;
     let pem = Zeroizing::new(read_bounded(key, MAX_KEY_FILE)?);
     let remedy = "name an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC 1): openssl pkey -in KEY -out server.key";

@@ -1,113 +1,190 @@
 //! Which client certificates are admitted: the only maker of [`ClientCertificate`].
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::{CertificateError, DistinguishedName};
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
-    RequiredEkuNotFoundContext, RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
-    VerifiedPath,
-};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::time::timeout_at;
+use webpki::{EndEntityCert, VerifiedPath};
 
-use crate::certificate::{Certificate, KeyFingerprint, LoadError, dotted, key_usage, name_text, oid, read_certificate_chain};
-use crate::der;
+use crate::certificate::{Certificate, CertificateFacts, LoadError};
 use crate::failure::{Cause, Failure};
-use crate::tls::{ClientCertificate, ClientTrustConfig, RevocationConfig, crl};
+use crate::revocation::{OwnedAuthority, Revocation, Verdict};
+use crate::tls::admission::Admission;
+use crate::tls::authorities::{Authorities, Rules};
+use crate::tls::chain::time;
+use crate::tls::oracle::Oracle;
+use crate::tls::path::{Path, ReadableUsages};
+use crate::tls::refusal::{Presented, Refusal, shown};
+use crate::tls::{ClientCertificate, ClientTrustConfig, Recheck, VerifiedChain};
 
 /// No public-key infrastructure for devices is deeper.
 const MAX_CHAIN_CERTIFICATES: usize = 10;
 const MAX_CHAIN_BYTES: usize = 64 << 10;
 
-/// CA names in the certificate request, in bytes; the field holds 65535. With more, none are sent and devices choose freely.
-const MAX_ISSUER_NAMES: usize = 32 << 10;
-
-/// How long a verified chain is believed without asking again.
-const MAX_ADMISSION_AGE: Duration = Duration::from_mins(1);
+/// How much longer than it was given revocation may take before it is not waited for.
+const SETTLE_MARGIN: Duration = Duration::from_millis(500);
 
 static TRUSTS: AtomicU64 = AtomicU64::new(1);
 
-/// Trust anchors, intermediates and revocation lists as they are now. Immutable: new files make a new one.
+/// Trust anchors, intermediates and rules as they are now. Immutable: new files make a new one.
 pub struct Trust {
     /// Another for every loaded trust of this process.
     id: u64,
-    anchors: Vec<TrustAnchor<'static>>,
-    intermediates: Vec<CertificateDer<'static>>,
-    /// `None`: revocation is off, as configured.
-    crls: Option<Vec<CertRevocationList<'static>>>,
-    issuers: Vec<DistinguishedName>,
+    authorities: Authorities,
+    rules: Rules,
+    names: Vec<DistinguishedName>,
+    recheck_interval: Duration,
+    revocation: Oracle,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// A refused certificate: the failure, and the error whose TLS alert says as much of it as a peer may know.
-#[derive(Debug)]
-pub(in crate::tls) struct Refusal {
-    pub(in crate::tls) failure: Failure,
-    pub(in crate::tls) alert: CertificateError,
+/// The CAs of a configuration, as revocation is told of them before it sees a certificate.
+pub(crate) fn authorities(config: &ClientTrustConfig) -> Result<Vec<OwnedAuthority>, LoadError> {
+    Authorities::load(config).map(|authorities| authorities.known())
 }
 
 impl Trust {
-    /// Reads all files.
-    pub fn load(config: &ClientTrustConfig) -> Result<Self, LoadError> {
-        let (mut anchors, mut intermediates, mut issuers) = (Vec::new(), Vec::new(), Vec::new());
-        for path in &config.trust_anchors {
-            for certificate in read_certificate_chain(path)? {
-                issuers.push(issuer_name(path, &certificate)?);
-                let anchor =
-                    webpki::anchor_from_trusted_cert(&certificate).map_err(|error| not_a_ca(path, &error.to_string()))?;
-                anchors.push(anchor.to_owned());
-            }
-        }
-        for path in &config.intermediates {
-            for certificate in read_certificate_chain(path)? {
-                issuers.push(issuer_name(path, &certificate)?);
-                intermediates.push(certificate);
-            }
-        }
-        issuers.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
-        issuers.dedup_by(|one, other| one.as_ref() == other.as_ref());
-        if issuers.iter().map(|name: &DistinguishedName| name.as_ref().len() + 2).sum::<usize>() > MAX_ISSUER_NAMES {
-            tracing::warn!(count = issuers.len(), "too many CA names for a certificate request: none are sent");
-            issuers.clear();
-        }
-        let crls = match &config.revocation {
-            RevocationConfig::Off => {
-                tracing::warn!(
-                    "client certificates are NOT checked for revocation (client_certificates.revocation.policy = \"off\")"
-                );
-                None
-            }
-            RevocationConfig::Require { crl_files } => Some(crl::load(crl_files)?),
-        };
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-        let id = TRUSTS.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, anchors, intermediates, crls, issuers, algorithms })
+    /// Reads all files. `nt_auth`: the directory's NTAuth store, where the configuration wants it; without it nobody is admitted.
+    pub fn load(
+        config: &ClientTrustConfig,
+        revocation: Arc<Revocation>,
+        nt_auth: Option<&[CertificateDer<'_>]>,
+    ) -> Result<Self, LoadError> {
+        Self::with_oracle(config, Oracle::Engine(revocation), nt_auth)
     }
 
-    /// Verifies a chain, leaf first, as of `now`: to a trust anchor, within validity, for client authentication, not revoked.
-    pub fn admit(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertificate, Failure> {
+    /// [`load`](Self::load) with a revocation engine of its own that nobody refreshes: to try certificates once.
+    pub fn load_once(config: &ClientTrustConfig, nt_auth: Option<&[CertificateDer<'_>]>) -> Result<Self, LoadError> {
+        Self::load(config, Revocation::load(&config.revocation, authorities(config)?, None)?, nt_auth)
+    }
+
+    pub(in crate::tls) fn with_oracle(
+        config: &ClientTrustConfig,
+        revocation: Oracle,
+        nt_auth: Option<&[CertificateDer<'_>]>,
+    ) -> Result<Self, LoadError> {
+        let authorities = Authorities::load(config)?;
+        Ok(Self {
+            id: TRUSTS.fetch_add(1, Ordering::Relaxed),
+            rules: Rules::load(config, nt_auth)?,
+            names: authorities.names(config)?,
+            authorities,
+            recheck_interval: config.recheck_interval,
+            revocation,
+            algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
+        })
+    }
+
+    /// Both stages: verifies a chain, leaf first, as of `now`, and finds out whether it is revoked.
+    pub async fn admit(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<ClientCertificate, Failure> {
+        self.settle(self.verify(chain, now)?, now, deadline).await
+    }
+
+    /// The first stage, without any wait: a path to a trust anchor, within validity, by every rule; and what memory knows about
+    /// revocation.
+    pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedChain, Failure> {
         self.examine(chain, now).map_err(|refusal| refusal.failure)
     }
 
-    /// Whether an admitted certificate would be admitted now, by this trust. To be asked before every request: the chain is
-    /// verified again where another trust did it, or this one a minute ago, so that neither a revoked nor an expired certificate
-    /// lives on in a kept connection.
-    pub fn still_admits(&self, certificate: &ClientCertificate, now: UnixTime) -> Result<(), Failure> {
-        if certificate.admitted_lately(self.id, now, MAX_ADMISSION_AGE) && certificate.valid_at(now) {
-            return Ok(());
+    /// The second stage: revocation, where memory did not know. A chain that another trust verified is verified again.
+    pub async fn settle(&self, chain: VerifiedChain, now: UnixTime, deadline: Instant) -> Result<ClientCertificate, Failure> {
+        let chain = if chain.trust == self.id { chain } else { self.verify(&chain.as_presented(), now)? };
+        let admission = self.admission(&chain, now, deadline).await?;
+        Ok(ClientCertificate::admitted(chain, admission))
+    }
+
+    /// Whether an admitted certificate would be admitted now, by this trust. To be asked before every request, so that neither a
+    /// revoked nor an expired certificate lives on in a kept connection.
+    pub fn still_admits(&self, certificate: &ClientCertificate, now: UnixTime) -> Recheck {
+        if certificate.admissions().stands(self.id, self.revocation.generation(), now) {
+            return Recheck::Stands;
         }
-        let presented = std::iter::once(certificate.leaf()).chain(certificate.intermediates());
-        let chain: Vec<_> = presented.map(|der| CertificateDer::from(der.as_ref())).collect();
-        self.admit(&chain, now)?;
-        certificate.note_admission(self.id, now);
-        Ok(())
+        if certificate.valid_at(now) {
+            return Recheck::Ask;
+        }
+        let period = |time: UnixTime| shown(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+        let detail = format!("valid from {} to {}", period(certificate.not_before()), period(certificate.not_after()));
+        Recheck::Refused(Failure::new(Cause::CertificateExpired, detail))
+    }
+
+    /// Admits a certificate again by this trust, both stages. Of several who ask at once for the same certificate one does, and the
+    /// others get its result.
+    pub async fn readmit(&self, certificate: &ClientCertificate, now: UnixTime, deadline: Instant) -> Result<(), Failure> {
+        let asked = Instant::now();
+        let Ok(_turn) = timeout_at(deadline.into(), certificate.admissions().turn.lock()).await else {
+            return Err(late());
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(asked.elapsed()));
+        match self.still_admits(certificate, now) {
+            Recheck::Stands => return Ok(()),
+            Recheck::Refused(failure) => return Err(failure),
+            Recheck::Ask => {}
+        }
+        if let Some(failure) = certificate.admissions().refused_since(asked) {
+            return Err(failure);
+        }
+        let admitted = self.admit_again(certificate, now, deadline).await;
+        match &admitted {
+            Ok(admission) => certificate.admissions().renew(admission.clone()),
+            Err(failure) => certificate.admissions().refuse(failure.clone()),
+        }
+        admitted.map(drop)
+    }
+
+    async fn admit_again(&self, certificate: &ClientCertificate, now: UnixTime, deadline: Instant) -> Result<Admission, Failure> {
+        let chain = self.verify(&certificate.chain().as_presented(), now)?;
+        if chain.issuer_key != certificate.issuer_key() {
+            // Its mapping was chosen by the key of its issuer.
+            return Err(Failure::new(Cause::UnknownIssuer, "it is now verified by another key than before"));
+        }
+        self.admission(&chain, now, deadline).await
+    }
+
+    /// Settles what is open, and says for how long the result stands.
+    async fn admission(&self, chain: &VerifiedChain, now: UnixTime, deadline: Instant) -> Result<Admission, Failure> {
+        // What changes from here on is asked about again.
+        let (settled, generation);
+        let verdict = match &chain.verdict {
+            Verdict::Open(_) => {
+                generation = self.revocation.generation();
+                let links =
+                    Path::read(&chain.path).and_then(|path| path.links(&self.rules)).map_err(|refusal| refusal.failure)?;
+                let answer = timeout_at((deadline + SETTLE_MARGIN).into(), self.revocation.settle(&links, now, deadline)).await;
+                settled = answer.map_err(|_| late())?;
+                &settled
+            }
+            known => {
+                generation = chain.generation;
+                known
+            }
+        };
+        let (until, unvouched) = match verdict {
+            Verdict::Clear { until, open } => (*until, open.clone()),
+            Verdict::Refused(failure) | Verdict::Open(failure) => return Err(failure.clone()),
+        };
+        let ends = [
+            now.as_secs().saturating_add(self.recheck_interval.as_secs()),
+            until.as_secs(),
+            chain.valid_until.as_secs().saturating_add(1),
+        ];
+        let until = ends.into_iter().min().unwrap_or(0);
+        Ok(Admission { trust: self.id, generation, from: now.as_secs(), until, unvouched })
     }
 
     /// Names of the CAs whose certificates may be admitted, for the certificate request.
-    pub(in crate::tls) fn issuers(&self) -> &[DistinguishedName] {
-        &self.issuers
+    pub(in crate::tls) fn names(&self) -> &[DistinguishedName] {
+        &self.names
     }
 
     /// Signature algorithms of certificates and handshakes.
@@ -115,205 +192,126 @@ impl Trust {
         &self.algorithms
     }
 
-    /// [`admit`](Self::admit), with the alert for the peer.
-    pub(in crate::tls) fn examine(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertificate, Refusal> {
-        let (leaf, presented) = chain
+    /// [`verify`](Self::verify), with the alert for the peer.
+    pub(in crate::tls) fn examine(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedChain, Refusal> {
+        let (leaf_der, presented) = chain
             .split_first()
             .ok_or_else(|| Refusal { failure: Cause::NoCertificate.into(), alert: CertificateError::BadEncoding })?;
         if chain.len() > MAX_CHAIN_CERTIFICATES || chain.iter().map(|der| der.len()).sum::<usize>() > MAX_CHAIN_BYTES {
-            return Err(malformed(format!(
+            return Err(Refusal::malformed(format!(
                 "the chain has more than {MAX_CHAIN_CERTIFICATES} certificates or {MAX_CHAIN_BYTES} bytes"
             )));
         }
-        let certificate = Certificate::read(leaf).map_err(|error| malformed(error.to_string()))?;
-        let end_entity = EndEntityCert::try_from(leaf).map_err(|error| malformed(error.to_string()))?;
-        let intermediates: Vec<CertificateDer<'_>> =
-            presented.iter().chain(&self.intermediates).map(|der| CertificateDer::from(der.as_ref())).collect();
-        let lists: Vec<&CertRevocationList<'_>> = self.crls.iter().flatten().collect();
-        let revocation = match self.crls {
-            None => None,
-            Some(_) => Some(revocation_options(&lists)?),
+        let leaf = Certificate::read(leaf_der).map_err(|error| Refusal::malformed(error.to_string()))?;
+        let intermediates = self.reachable(&leaf, presented)?;
+        let explain = |error| {
+            let anchors = &self.authorities.anchor_certificates;
+            Presented::new(&leaf, leaf_der, intermediates.iter().chain(anchors)).refusal(error)
         };
-        let path = end_entity
-            .verify_for_usage(self.algorithms.all, &self.anchors, &intermediates, now, ClientAuth, revocation, None)
-            .map_err(|error| refusal(error, &certificate))?;
-        check_leaf(&certificate)?;
-        check_issuers(&path)?;
-        Ok(ClientCertificate::verified(leaf, presented, &certificate, KeyFingerprint::of(&path.issuer_spki()), (self.id, now)))
+        let end_entity = EndEntityCert::try_from(leaf_der).map_err(explain)?;
+
+        let (found, refused) = (RefCell::new(None), RefCell::new(None));
+        let judge = |candidate: &VerifiedPath<'_>| match self.judge(&leaf, (leaf_der, presented), candidate, now) {
+            Ok(verified) => {
+                found.replace(Some(verified));
+                Ok(())
+            }
+            Err(refusal) => {
+                refused.borrow_mut().get_or_insert(refusal);
+                // Another path is tried; this error is never shown.
+                Err(webpki::Error::UnknownIssuer)
+            }
+        };
+        let (all, anchors) = (self.algorithms.all, &self.authorities.anchors);
+        let built = end_entity.verify_for_usage(all, anchors, &intermediates, now, ReadableUsages, None, Some(&judge));
+        match (built.map(drop), found.into_inner(), refused.into_inner()) {
+            (Ok(()), Some(verified), _) => Ok(verified),
+            (_, _, Some(refusal)) => Err(refusal),
+            (Err(error), _, None) => Err(explain(error)),
+            (Ok(()), None, None) => Err(Refusal::malformed("no path was judged")),
+        }
+    }
+
+    /// Our rules over a path that the builder has verified.
+    fn judge(
+        &self,
+        leaf: &Certificate<'_>,
+        (leaf_der, presented): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        candidate: &VerifiedPath<'_>,
+        now: UnixTime,
+    ) -> Result<VerifiedChain, Refusal> {
+        let anchored = self.authorities.anchors.iter().zip(&self.authorities.anchor_certificates);
+        let anchor = anchored.into_iter().find(|(anchor, _)| *anchor == candidate.anchor()).map(|(_, der)| der);
+        let anchor = anchor.ok_or_else(|| Refusal::malformed("a path to no anchor"))?;
+        let mut ders = vec![leaf_der.clone().into_owned()];
+        ders.extend(candidate.intermediate_certificates().map(|certificate| certificate.der().into_owned()));
+        ders.push(anchor.clone());
+
+        let path = Path::read(&ders)?;
+        path.check(&self.rules)?;
+        let generation = self.revocation.generation();
+        let verdict = self.revocation.status(&path.links(&self.rules)?, now);
+        if let Verdict::Refused(failure) = verdict {
+            return Err(Refusal::revocation(failure));
+        }
+        let issuer_key = path.issuer_key().ok_or_else(|| Refusal::malformed("a path without an issuer"))?;
+        let valid_until = time(path.valid_until());
+        let (not_before, not_after) = VerifiedChain::validity(leaf);
+        Ok(VerifiedChain {
+            facts: CertificateFacts::of(leaf_der),
+            path: ders,
+            presented: presented.iter().map(|der| der.clone().into_owned()).collect(),
+            issuer_key,
+            not_before,
+            not_after,
+            valid_until,
+            trust: self.id,
+            verdict,
+            generation,
+        })
+    }
+
+    /// The CA certificates between the leaf and any anchor, by their names: the configured ones first, so that a device cannot put a
+    /// worse one before them. Self-issued ones of the device are left out: with them it could make the builder try every order.
+    fn reachable<'a>(
+        &'a self,
+        leaf: &Certificate<'_>,
+        presented: &'a [CertificateDer<'_>],
+    ) -> Result<Vec<CertificateDer<'a>>, Refusal> {
+        let read = |der: &'a CertificateDer<'_>| Certificate::read(der).map(|certificate| (certificate, der));
+        let presented: Vec<_> = presented
+            .iter()
+            .map(|der| read(der).map_err(|error| Refusal::malformed(format!("a presented certificate: {error}"))))
+            .collect::<Result<_, _>>()?;
+        let mut names = vec![leaf.issuer];
+        let mut seen = HashSet::from([leaf.issuer]);
+        let (mut configured, mut sent) = (Vec::new(), Vec::new());
+        while let Some(name) = names.pop() {
+            let own = self.authorities.intermediates.get(name).into_iter().flatten().filter_map(|der| read(der).ok());
+            let theirs = presented.iter().filter(|(certificate, _)| certificate.subject == name && certificate.issuer != name);
+            let all = own.map(|found| (found, true)).chain(theirs.cloned().map(|found| (found, false)));
+            for ((certificate, der), is_own) in all {
+                if is_own { &mut configured } else { &mut sent }.push(CertificateDer::from(der.as_ref()));
+                if seen.insert(certificate.issuer) {
+                    names.push(certificate.issuer);
+                }
+            }
+        }
+        configured.append(&mut sent);
+        Ok(configured)
     }
 }
 
-/// The subject of a CA certificate, as a certificate request names it.
-fn issuer_name(path: &std::path::Path, der: &CertificateDer<'_>) -> Result<DistinguishedName, LoadError> {
-    let certificate = Certificate::read(der).map_err(|error| not_a_ca(path, &error.to_string()))?;
-    let subject = name_text(certificate.subject);
-    if certificate.is_ca() != Ok(true) {
-        return Err(not_a_ca(path, &format!("{subject} is not marked as a CA")));
-    }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    if u64::try_from(certificate.not_after).is_ok_and(|end| end < now) {
-        tracing::warn!(file = %path.display(), subject, ended = shown(certificate.not_after), "CA certificate has expired");
-    }
-    Ok(DistinguishedName::in_sequence(certificate.subject))
-}
-
-fn not_a_ca(path: &std::path::Path, why: &str) -> LoadError {
-    LoadError::new(
-        path,
-        format!("is not a usable CA certificate: {why}"),
-        "name the certificate of a CA that issues device certificates",
-    )
-}
-
-/// Every certificate of the chain, unknown status refused, nextUpdate enforced.
-fn revocation_options<'a>(lists: &'a [&'a CertRevocationList<'a>]) -> Result<RevocationOptions<'a>, Refusal> {
-    let builder = RevocationOptionsBuilder::new(lists).map_err(|_| Refusal {
-        failure: Failure::new(Cause::RevocationUnknown, "no CRL is loaded"),
-        alert: CertificateError::UnknownRevocationStatus,
-    })?;
-    Ok(builder
-        .with_depth(RevocationCheckDepth::Chain)
-        .with_status_policy(UnknownStatusPolicy::Deny)
-        .with_expiration_policy(ExpirationPolicy::Enforce)
-        .build())
-}
-
-/// Extended key usage of every certificate of a path: where there is one it must name clientAuth; anyExtendedKeyUsage is not enough.
-/// OIDs are compared as encoded. The leaf must have one besides, see [`check_leaf`].
-struct ClientAuth;
-
-impl ExtendedKeyUsageValidator for ClientAuth {
-    fn validate(&self, usages: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        let (mut absent, mut named) = (true, false);
-        for usage in usages {
-            absent = false;
-            named |= usage? == KeyPurposeId::new(oid::CLIENT_AUTH);
-        }
-        if absent || named {
-            return Ok(());
-        }
-        let context = RequiredEkuNotFoundContext { required: KeyUsage::client_auth(), present: Vec::new() };
-        Err(webpki::Error::RequiredEkuNotFoundContext(context))
-    }
-}
-
-/// What the path builder does not ask of a leaf.
-fn check_leaf(leaf: &Certificate<'_>) -> Result<(), Refusal> {
-    match leaf.extended_key_usages().map_err(|error| malformed(format!("extended key usage: {error}")))? {
-        Some(usages) if usages.contains(&oid::CLIENT_AUTH) => {}
-        _ => return Err(unsuitable(usages_of(leaf))),
-    }
-    if leaf.is_ca().map_err(|error| malformed(format!("basic constraints: {error}")))? {
-        return Err(unsuitable("it is a CA certificate"));
-    }
-    match leaf.key_usage().map_err(|error| malformed(format!("key usage: {error}")))? {
-        Some(bits) if bits & key_usage::DIGITAL_SIGNATURE == 0 => Err(unsuitable("its key usage lacks digitalSignature")),
-        _ => Ok(()),
-    }
-}
-
-/// What the path builder does not ask of the CAs between leaf and anchor: keyCertSign (RFC 5280 section 6.1.4 (n)).
-fn check_issuers(path: &VerifiedPath<'_>) -> Result<(), Refusal> {
-    for issuer in path.intermediate_certificates() {
-        let der = issuer.der();
-        let issuer = Certificate::read(&der).map_err(|error| malformed(format!("an intermediate: {error}")))?;
-        let usage = issuer.key_usage().map_err(|error| malformed(format!("an intermediate's key usage: {error}")))?;
-        if usage.is_some_and(|bits| bits & key_usage::KEY_CERT_SIGN == 0) {
-            return Err(unsuitable(format!("the key usage of {} lacks keyCertSign", name_text(issuer.subject))));
-        }
-    }
-    Ok(())
-}
-
-fn usages_of(leaf: &Certificate<'_>) -> String {
-    match leaf.extended_key_usages() {
-        Ok(Some(usages)) => {
-            let listed: Vec<_> = usages.iter().take(8).map(|usage| dotted(usage)).collect();
-            format!("its extended key usage is {}, not clientAuth 1.3.6.1.5.5.7.3.2", listed.join(" "))
-        }
-        _ => "it has no extended key usage; clientAuth 1.3.6.1.5.5.7.3.2 is required".to_owned(),
-    }
-}
-
-fn malformed(detail: impl Into<String>) -> Refusal {
-    Refusal { failure: Failure::new(Cause::CertificateUnsuitable, detail), alert: CertificateError::BadEncoding }
-}
-
-fn unsuitable(detail: impl Into<String>) -> Refusal {
-    Refusal { failure: Failure::new(Cause::CertificateUnsuitable, detail), alert: CertificateError::InvalidPurpose }
-}
-
-/// The path builder's error as a line of the failure table.
-fn refusal(error: webpki::Error, leaf: &Certificate<'_>) -> Refusal {
-    use webpki::Error as E;
-    let (cause, alert, detail) = match error {
-        E::CertNotValidYet { not_before, .. } => {
-            (Cause::CertificateExpired, CertificateError::NotValidYet, format!("not valid before {}", unix(not_before)))
-        }
-        E::CertExpired { not_after, .. } => (
-            Cause::CertificateExpired,
-            CertificateError::Expired,
-            format!("a certificate of the chain ended {}", unix(not_after)),
-        ),
-        E::InvalidCertValidity => {
-            (Cause::CertificateExpired, CertificateError::Expired, "its validity ends before it starts".to_owned())
-        }
-        E::UnknownIssuer => (Cause::UnknownIssuer, CertificateError::UnknownIssuer, issued_by(leaf)),
-        E::InvalidSignatureForPublicKey => {
-            let detail = format!("{}; a CA of the same name is known, but the signature is not by its key", issued_by(leaf));
-            (Cause::UnknownIssuer, CertificateError::UnknownIssuer, detail)
-        }
-        E::CertRevoked => (Cause::CertificateRevoked, CertificateError::Revoked, issued_by(leaf)),
-        E::CrlExpired { next_update, .. } => {
-            (Cause::CrlExpired, CertificateError::ExpiredRevocationList, format!("nextUpdate was {}", unix(next_update)))
-        }
-        E::UnknownRevocationStatus => {
-            let detail = format!("no CRL covers a certificate of the chain; the leaf was {}", issued_by(leaf));
-            (Cause::RevocationUnknown, CertificateError::UnknownRevocationStatus, detail)
-        }
-        E::InvalidCrlSignatureForPublicKey
-        | E::IssuerNotCrlSigner
-        | E::UnsupportedCrlSignatureAlgorithmContext(_)
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
-            let detail = format!("the issuer's CRL cannot be trusted: {error}");
-            (Cause::RevocationUnknown, CertificateError::UnknownRevocationStatus, detail)
-        }
-        E::RequiredEkuNotFoundContext(_) => return unsuitable(usages_of(leaf)),
-        E::EmptyEkuExtension => return unsuitable("an extended key usage names nothing"),
-        E::CaUsedAsEndEntity => return unsuitable("it is a CA certificate"),
-        E::EndEntityUsedAsCa => return unsuitable("its issuer is not a CA"),
-        E::UnsupportedSignatureAlgorithmContext(_) | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            return unsuitable(
-                "a signature algorithm of the chain is not accepted (SHA-1, MD5, RSA below 2048 bits or an unsupported curve)",
-            );
-        }
-        other => return malformed(other.to_string()),
-    };
-    Refusal { failure: Failure::new(cause, detail), alert }
-}
-
-fn issued_by(leaf: &Certificate<'_>) -> String {
-    format!("issued by {}", name_text(leaf.issuer))
-}
-
-fn unix(time: UnixTime) -> String {
-    shown(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// Seconds since 1970 as `2026-01-31 23:59:59 UTC`.
-fn shown(seconds: i64) -> String {
-    let digits = der::format_kerberos_time(seconds);
-    let text = String::from_utf8_lossy(&digits);
-    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or("").to_owned();
-    format!("{}-{}-{} {}:{}:{} UTC", part(0..4), part(4..6), part(6..8), part(8..10), part(10..12), part(12..14))
+fn late() -> Failure {
+    Failure::new(Cause::RevocationUnknown, "no answer in time")
 }
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trust")
-            .field("anchors", &self.anchors.len())
-            .field("intermediates", &self.intermediates.len())
-            .field("crls", &self.crls.as_ref().map(Vec::len))
+            .field("id", &self.id)
+            .field("anchors", &self.authorities.anchors.len())
+            .field("intermediates", &self.authorities.intermediates.len())
             .finish_non_exhaustive()
     }
 }

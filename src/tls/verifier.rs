@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::certificate::CertificateFacts;
 use crate::failure::Failure;
-use crate::tls::{ClientCertificate, Trust};
+use crate::tls::{Trust, VerifiedChain};
 
 tokio::task_local! {
     static ATTEMPT: RefCell<Attempt>;
@@ -25,7 +25,7 @@ tokio::task_local! {
 #[derive(Debug, Default)]
 pub(in crate::tls) struct Attempt {
     /// The verifier's verdict; none where it was not asked: no certificate, or a resumed session.
-    pub(in crate::tls) verdict: Option<Result<ClientCertificate, (Failure, CertificateFacts)>>,
+    pub(in crate::tls) verdict: Option<Result<VerifiedChain, (Failure, CertificateFacts)>>,
     /// Keys of the resumption sessions it used or made.
     pub(in crate::tls) sessions: Vec<Vec<u8>>,
 }
@@ -46,7 +46,7 @@ impl Attempt {
     }
 }
 
-/// Asks for a client certificate, and admits none that [`Trust`] does not.
+/// Asks for a client certificate, and ends the handshake of one that the first stage of [`Trust`] refuses.
 #[derive(Debug)]
 pub(in crate::tls) struct Verifier {
     trust: Arc<Trust>,
@@ -64,7 +64,7 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.trust.issuers()
+        self.trust.names()
     }
 
     fn verify_client_cert(
@@ -75,7 +75,8 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
         let (verdict, answer) = match self.trust.examine(&chain, now) {
-            Ok(certificate) => (Ok(certificate), Ok(ClientCertVerified::assertion())),
+            // Whether it is let in is decided after the handshake, by the second stage.
+            Ok(chain) => (Ok(chain), Ok(ClientCertVerified::assertion())),
             Err(refusal) => {
                 (Err((refusal.failure, CertificateFacts::of(end_entity))), Err(Error::InvalidCertificate(refusal.alert)))
             }

@@ -33,6 +33,8 @@ mod choice {
 pub(super) struct AlternativeNames {
     pub(super) upn: Option<Upn>,
     pub(super) sid: Option<Sid>,
+    pub(super) rfc822: Vec<String>,
+    pub(super) dns: Vec<String>,
 }
 
 /// Reads the extension's value. Two UPNs or two SIDs are a refusal, even equal ones.
@@ -58,10 +60,10 @@ pub(super) fn read(value: &[u8]) -> Result<AlternativeNames, Failure> {
                     return Err(malformed("subject alternative name: two SID URIs"));
                 }
             }
+            (choice::RFC822_NAME, contents) => names.rfc822.push(plain("e-mail address", contents)?),
+            (choice::DNS_NAME, contents) => names.dns.push(plain("DNS name", contents)?),
             (
-                choice::RFC822_NAME
-                | choice::DNS_NAME
-                | choice::X400_ADDRESS
+                choice::X400_ADDRESS
                 | choice::DIRECTORY_NAME
                 | choice::EDI_PARTY_NAME
                 | choice::IP_ADDRESS
@@ -84,6 +86,14 @@ fn other_name(contents: &[u8]) -> Result<(&[u8], &[u8]), DerError> {
     element.any()?;
     element.finish()?;
     Ok((kind, value))
+}
+
+/// An IA5String of visible characters: RFC 5280 section 4.2.1.6 lets neither kind of name hold anything else.
+fn plain(what: &str, contents: &[u8]) -> Result<String, Failure> {
+    let visible = !contents.is_empty() && contents.iter().all(u8::is_ascii_graphic);
+    let text = std::str::from_utf8(contents).ok().filter(|_| visible);
+    text.map(str::to_owned)
+        .ok_or_else(|| malformed(format!("subject alternative name: {what} with characters that it cannot have")))
 }
 
 /// UTF8String and nothing else.

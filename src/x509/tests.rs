@@ -84,7 +84,7 @@ fn the_sid_extension_of_a_real_ad_cs_certificate_is_read() {
 fn any_other_form_of_the_sid_extension_is_refused() {
     let good = sid_extension(SID);
     let unknown_type = element(tag::SEQUENCE, &other_name(PRINCIPAL_NAME, &element(tag::OCTET_STRING, SID.as_bytes())));
-    let (_, inner) = crate::der::Reader::new(&good).any().unwrap();
+    let (_, inner) = Reader::new(&good).any().unwrap();
     let twice = element(tag::SEQUENCE, &[inner, inner].concat());
     let as_text = {
         let kind = [0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02, 0x01];
@@ -192,6 +192,56 @@ fn a_malformed_subject_alternative_name_is_refused() {
         names(&[other_name(PRINCIPAL_NAME, &[])]),
     ] {
         refusal(claims(&[(SUBJECT_ALTERNATIVE_NAME, &bad)]));
+    }
+}
+
+#[test]
+fn every_fact_that_rules_select_by_is_read() {
+    let policy = element(tag::SEQUENCE, &element(tag::SEQUENCE, &element(tag::OID, &[0x2A, 3])));
+    let template = element(tag::SEQUENCE, &element(tag::OID, &[0x2A, 5]));
+    let usages = element(tag::SEQUENCE, &element(tag::OID, &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02]));
+    let list = names(&[element(0x82, b"pc1.corp.example"), element(0x81, b"a@b"), element(0x82, b"pc2"), element(0x81, b"c@d")]);
+    let extensions: [(&[u8], &[u8]); 6] = [
+        (&[0x55, 0x1D, 0x20], &policy),
+        (&[0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x15, 0x07], &template),
+        (&[0x55, 0x1D, 0x25], &usages),
+        (&[0x55, 0x1D, 0x0F], &[3, 2, 5, 0xA0]),
+        (&[0x55, 0x1D, 0x0E], &[4, 2, 7, 8]),
+        (SUBJECT_ALTERNATIVE_NAME, &list),
+    ];
+    let claims = claims(&extensions).unwrap();
+    assert_eq!(claims.policies(), ["1.2.3"]);
+    assert_eq!(claims.templates(), [Template::Oid("1.2.5".into())]);
+    assert_eq!(claims.extended_key_usages(), Some(&["1.3.6.1.5.5.7.3.2".to_owned()][..]));
+    assert_eq!((claims.key_usage(), claims.subject_key_identifier()), (Some(0xA0), Some(&[7, 8][..])));
+    assert_eq!(claims.dns_names(), ["pc1.corp.example", "pc2"]);
+    assert_eq!(claims.rfc822_names(), ["a@b", "c@d"]);
+    assert_eq!((claims.serial(), claims.common_name(), claims.not_before()), (&[0x0A][..], Ok("x"), 1_577_836_800));
+}
+
+#[test]
+fn an_extension_that_rules_select_by_is_well_formed_or_the_certificate_is_refused() {
+    let padded = element(tag::SEQUENCE, &element(tag::OID, &[0x2A, 0x80, 0x03]));
+    let padded_policy = element(tag::SEQUENCE, &padded);
+    for (oid, value) in [
+        (&[0x55, 0x1D, 0x20][..], &[0x30, 0x80][..]),
+        (&[0x55, 0x1D, 0x20], &padded_policy),
+        (&[0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x15, 0x07], &[4, 0]),
+        (&[0x55, 0x1D, 0x25], &padded),
+        (&[0x55, 0x1D, 0x0F], &[3, 1, 0]),
+        (&[0x55, 0x1D, 0x0E], &[5, 0]),
+    ] {
+        refusal(claims(&[(oid, value)]));
+    }
+}
+
+#[test]
+fn names_of_hosts_and_mailboxes_are_visible_ascii() {
+    for kind in [0x81, 0x82] {
+        for bad in [&b""[..], b"a b", b"a\0b", b"a\r\n", b"\xFF", "ä@b".as_bytes(), b"a\x7F"] {
+            assert!(refusal(of_names(&[element(kind, bad)])).contains("cannot have"));
+        }
+        assert!(of_names(&[element(kind, b"*.corp.example")]).is_ok());
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcd_bridge::failure::Cause;
-use kcd_bridge::tls::{Acceptor, ClientCertificate, HandshakeRefused, ListenerConfig, Trust};
+use kcd_bridge::tls::{Acceptor, ClientCertificate, HandshakeRefused, ListenerConfig, Trust, Usage};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use rustls::client::{ResolvesClientCert, WantsClientCert};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -13,7 +13,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     AlertDescription, ClientConfig, ConfigBuilder, HandshakeKind, RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -23,20 +23,20 @@ use crate::pki::{Ca, Device, Files, pem};
 const GREETING: &[u8] = b"hello";
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
 
-struct Listener {
+pub(crate) struct Listener {
     acceptor: Arc<Acceptor>,
     roots: Arc<RootCertStore>,
 }
 
 /// What both sides saw.
-struct Outcome {
+pub(crate) struct Outcome {
     server: Result<ClientCertificate, HandshakeRefused>,
     client: Result<Vec<u8>, io::Error>,
     kind: Option<HandshakeKind>,
 }
 
 impl Listener {
-    fn new(trust: Trust) -> Self {
+    pub(crate) fn new(trust: Trust) -> Self {
         Self::with_timeout(trust, Duration::from_secs(10))
     }
 
@@ -71,6 +71,12 @@ impl Listener {
         }
     }
 
+    /// A device that presents this chain.
+    pub(crate) fn client_with_chain(&self, device: &Device, chain: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+        let certified = CertifiedKey::new(chain.to_vec(), Arc::clone(&device.certified().key));
+        self.client_with(&rustls::version::TLS13, Arc::new(SingleCertAndKey::from(certified)))
+    }
+
     fn client_with(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -87,7 +93,7 @@ impl Listener {
     }
 
     /// One connection; the server greets whom it lets in.
-    async fn connect(&self, client: &Arc<ClientConfig>) -> Outcome {
+    pub(crate) async fn connect(&self, client: &Arc<ClientConfig>) -> Outcome {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async {
@@ -123,11 +129,11 @@ impl Device {
 }
 
 impl Outcome {
-    fn refused(self) -> HandshakeRefused {
+    pub(crate) fn refused(self) -> HandshakeRefused {
         self.server.unwrap_err()
     }
 
-    fn alert(&self) -> AlertDescription {
+    pub(crate) fn alert(&self) -> AlertDescription {
         let error = self.client.as_ref().unwrap_err();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::AlertReceived(alert)) => *alert,
@@ -186,6 +192,27 @@ async fn each_refusal_has_its_alert_its_cause_and_what_the_certificate_said() {
             if alert != AlertDescription::BadCertificate {
                 assert_eq!((facts.subject.as_str(), facts.serial.as_str()), ("CN=alice", "0a"));
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_good_certificate_that_is_not_allowed_is_told_so() {
+    let (ca, other) = (Ca::root("Device CA"), Ca::root("Other CA"));
+    let device = ca.device(|_| {});
+    let files = || Files::trusting(&[&ca]);
+    let client = [Usage::ClientAuth];
+    for (files, cause) in [
+        (files().pinned(&[&other]), Cause::IssuerNotAllowed),
+        (files().nt_auth(&[&other]), Cause::NotInNtAuth),
+        (files().issuer(&ca, &client, |issuer| issuer.templates = vec!["User".into()]), Cause::TemplateNotAllowed),
+        (files().issuer(&ca, &client, |issuer| issuer.policies = vec!["1.2.3".into()]), Cause::PolicyNotAsserted),
+    ] {
+        for version in VERSIONS {
+            let listener = Listener::new(files.trust());
+            let outcome = listener.connect(&listener.client(version, Some(&device))).await;
+            assert_eq!(outcome.alert(), AlertDescription::AccessDenied, "{cause:?}");
+            assert_eq!(outcome.refused().failure.cause, cause);
         }
     }
 }
@@ -255,6 +282,27 @@ async fn devices_are_asked_for_certificates_of_the_known_cas_unless_those_are_to
                 assert!(name.ends_with(expected.as_bytes()), "{name:02x?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn devices_are_told_only_the_cas_that_may_issue_or_none_if_so_configured() {
+    let root = Ca::root("Root");
+    let (issuing, other) = (root.subordinate("Issuing CA", |_| {}), root.subordinate("Other CA", |_| {}));
+    let device = issuing.device(|_| {});
+    let files = || Files::trusting(&[&root]).intermediate(&issuing).intermediate(&other);
+    for (files, expected) in [
+        (files().pinned(&[&issuing]), vec!["Issuing CA"]),
+        (files().with(|config| config.send_ca_names = false), vec![]),
+        (files().pinned(&[&issuing]).with(|config| config.send_ca_names = false), vec![]),
+    ] {
+        let listener = Listener::new(files.trust());
+        let noting = Arc::new(Noting { asked_for: Mutex::default(), certified: device.certified() });
+        let client = listener.client_with(&rustls::version::TLS13, Arc::clone(&noting) as Arc<_>);
+        assert!(listener.connect(&client).await.server.is_ok());
+        let names = noting.asked_for.lock().unwrap().clone();
+        assert_eq!(names.len(), expected.len());
+        assert!(names.iter().zip(expected).all(|(name, expected)| name.ends_with(expected.as_bytes())));
     }
 }
 

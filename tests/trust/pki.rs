@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kcd_bridge::certificate::LoadError;
-use kcd_bridge::tls::{ClientTrustConfig, RevocationConfig, Trust};
+use kcd_bridge::failure::Failure;
+use kcd_bridge::revocation::{RevocationConfig, RevocationOrder, RevocationPolicy};
+use kcd_bridge::tls::{ClientCertificate, ClientTrustConfig, IssuerConfig, NtAuth, Recheck, Trust, Usage};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, OtherNameValue, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
@@ -43,7 +45,11 @@ fn ca_params(common_name: &str) -> CertificateParams {
 
 impl Ca {
     pub(crate) fn root(common_name: &str) -> Self {
-        let (params, key) = (ca_params(common_name), KeyPair::generate().unwrap());
+        Self::with_key(common_name, KeyPair::generate().unwrap())
+    }
+
+    pub(crate) fn with_key(common_name: &str, key: KeyPair) -> Self {
+        let params = ca_params(common_name);
         let certificate = params.self_signed(&key).unwrap();
         Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
@@ -57,7 +63,15 @@ impl Ca {
 
     /// A device certificate, serial number 10, fit for client authentication until `change` is done with it.
     pub(crate) fn device(&self, change: impl FnOnce(&mut CertificateParams)) -> Device {
-        let (mut params, key) = (params("alice"), KeyPair::generate().unwrap());
+        self.device_of(KeyPair::generate().unwrap(), change)
+    }
+
+    pub(crate) fn device_with_key(&self, key: KeyPair) -> Device {
+        self.device_of(key, |_| {})
+    }
+
+    fn device_of(&self, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Device {
+        let mut params = params("alice");
         params.serial_number = Some(SerialNumber::from(10));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -117,6 +131,51 @@ pub(crate) fn year(year: i32) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap()))
 }
 
+fn revocation_off() -> RevocationConfig {
+    RevocationConfig {
+        policy: RevocationPolicy::Off,
+        crl_files: vec![],
+        crl_directories: vec![],
+        scan_interval: Duration::from_secs(10),
+        distribution_points: vec![],
+        fetch_trust_anchors: vec![],
+        fetch_timeout: Duration::from_secs(10),
+        max_crl_bytes: 1 << 20,
+        grace: Duration::ZERO,
+        order: RevocationOrder::default(),
+        ocsp: None,
+    }
+}
+
+/// Both stages at once, for tests without a runtime.
+pub(crate) trait AtOnce {
+    fn admit_now(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertificate, Failure>;
+    /// As before a request: the short way, or the long one where that is asked for.
+    fn recheck_now(&self, certificate: &ClientCertificate, now: UnixTime) -> Result<(), Failure>;
+}
+
+impl AtOnce for Trust {
+    fn admit_now(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertificate, Failure> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        runtime().block_on(self.admit(chain, now, deadline))
+    }
+
+    fn recheck_now(&self, certificate: &ClientCertificate, now: UnixTime) -> Result<(), Failure> {
+        match self.still_admits(certificate, now) {
+            Recheck::Stands => Ok(()),
+            Recheck::Refused(failure) => Err(failure),
+            Recheck::Ask => {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                runtime().block_on(self.readmit(certificate, now, deadline))
+            }
+        }
+    }
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
 /// The files of one installation.
 pub(crate) struct Files {
     directory: tempfile::TempDir,
@@ -127,7 +186,17 @@ impl Files {
     /// Trust in these CAs, revocation off.
     pub(crate) fn trusting(anchors: &[&Ca]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = ClientTrustConfig { trust_anchors: vec![], intermediates: vec![], revocation: RevocationConfig::Off };
+        let config = ClientTrustConfig {
+            trust_anchors: vec![],
+            intermediates: vec![],
+            issuing_cas: vec![],
+            issuers: vec![],
+            nt_auth: NtAuth::Off,
+            send_ca_names: true,
+            recheck_interval: Duration::from_mins(1),
+            expiry_forecast: Duration::from_hours(720),
+            revocation: revocation_off(),
+        };
         let mut files = Self { directory, config };
         for (index, ca) in anchors.iter().enumerate() {
             let path = files.write(&format!("anchor-{index}.pem"), &ca.pem);
@@ -151,19 +220,53 @@ impl Files {
     /// Revocation required, by these lists, one file each.
     pub(crate) fn crls(mut self, lists: &[Vec<u8>]) -> Self {
         let write = |(index, list)| self.write(&format!("list-{index}.crl"), list);
-        let crl_files = lists.iter().enumerate().map(write).collect();
-        self.config.revocation = RevocationConfig::Require { crl_files };
+        self.config.revocation.crl_files = lists.iter().enumerate().map(write).collect();
+        self.config.revocation.policy = RevocationPolicy::Require;
         self
     }
 
     pub(crate) fn crl_file(mut self, name: &str, contents: impl AsRef<[u8]>) -> Self {
-        let crl_files = vec![self.write(name, contents)];
-        self.config.revocation = RevocationConfig::Require { crl_files };
+        self.config.revocation.crl_files = vec![self.write(name, contents)];
+        self.config.revocation.policy = RevocationPolicy::Require;
         self
     }
 
+    /// An entry for this CA that accepts these usages, changed by `change`.
+    pub(crate) fn issuer(mut self, ca: &Ca, usages: &[Usage], change: impl FnOnce(&mut IssuerConfig)) -> Self {
+        let certificate = self.write(&format!("issuer-{}.pem", self.config.issuers.len()), &ca.pem);
+        let (templates, policies, revocation) = (vec![], vec![], None);
+        let mut issuer = IssuerConfig { certificate, usages: usages.to_vec(), templates, policies, revocation };
+        change(&mut issuer);
+        self.config.issuers.push(issuer);
+        self
+    }
+
+    /// Only these CAs may issue.
+    pub(crate) fn pinned(mut self, cas: &[&Ca]) -> Self {
+        let write = |(index, ca): (usize, &&Ca)| self.write(&format!("pinned-{index}.pem"), &ca.pem);
+        self.config.issuing_cas = cas.iter().enumerate().map(write).collect();
+        self
+    }
+
+    /// The NTAuth store is a file with these CAs.
+    pub(crate) fn nt_auth(mut self, cas: &[&Ca]) -> Self {
+        let bundle: String = cas.iter().map(|ca| ca.pem.as_str()).collect();
+        self.config.nt_auth = NtAuth::Files(vec![self.write("ntauth.pem", bundle)]);
+        self
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut ClientTrustConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// With what the directory's NTAuth store says.
+    pub(crate) fn trust_with_directory(&self, nt_auth: Option<&[CertificateDer<'static>]>) -> Trust {
+        Trust::load_once(&self.config, nt_auth).unwrap()
+    }
+
     pub(crate) fn load(&self) -> Result<Trust, LoadError> {
-        Trust::load(&self.config)
+        Trust::load_once(&self.config, None)
     }
 
     pub(crate) fn trust(&self) -> Trust {

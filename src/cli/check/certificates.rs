@@ -13,9 +13,10 @@ use zeroize::Zeroizing;
 use super::files;
 use super::finding::{Findings, Severity};
 use crate::config::Config;
-use crate::identity::RuleConfig;
+use crate::identity::RuleSettings;
 use crate::proxy::Transport;
-use crate::tls::{ListenerConfig, RevocationConfig};
+use crate::revocation::RevocationPolicy;
+use crate::tls::ListenerConfig;
 
 const DAY: i64 = 24 * 60 * 60;
 /// A certificate that ends sooner than this is worth a warning.
@@ -37,20 +38,20 @@ pub(super) fn examine(config: &Config, now: i64, findings: &mut Findings) {
     let trust = &config.client_certificates;
     let mut issuers = authorities("client_certificates.trust_anchors", &trust.trust_anchors, now, findings);
     issuers.extend(authorities("client_certificates.intermediates", &trust.intermediates, now, findings));
-    if let RevocationConfig::Require { crl_files } = &trust.revocation {
-        crls(crl_files, &issuers, now, findings);
+    if trust.revocation.policy != RevocationPolicy::Off {
+        crls(&trust.revocation.crl_files, &issuers, now, findings);
     }
     for (index, rule) in config.mapping.iter().enumerate() {
-        match rule {
-            RuleConfig::UpnWithSid { san_uri_sid_issuers } => {
+        match &rule.rule {
+            RuleSettings::UpnWithSid { san_uri_sid_issuers } => {
                 authorities(&format!("mapping[{index}].san_uri_sid_issuers"), san_uri_sid_issuers, now, findings);
             }
-            RuleConfig::Upn { issuers } => {
+            RuleSettings::Upn { issuers } => {
                 for (number, issuer) in issuers.iter().enumerate() {
                     authority(&format!("mapping[{index}].issuer[{number}].certificate"), &issuer.certificate, now, findings);
                 }
             }
-            RuleConfig::Static { .. } => {}
+            _ => {}
         }
     }
     for (index, backend) in config.backends.iter().enumerate() {

@@ -2,9 +2,9 @@
 
 use super::finding::Findings;
 use crate::config::Config;
-use crate::identity::{ExpectedSid, RuleConfig};
+use crate::identity::{ExpectedSid, RuleSettings};
 use crate::proxy::{BackendConfig, Mutual, Profile, Transport};
-use crate::tls::RevocationConfig;
+use crate::revocation::RevocationPolicy;
 
 /// Domain Admins, Domain Controllers, Schema Admins, Enterprise Admins, Read-only Domain Controllers (MS-DTYP 2.4.2.4).
 const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
@@ -12,7 +12,7 @@ const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
 const ADMINISTRATOR: u32 = 500;
 
 pub(super) fn examine(config: &Config, findings: &mut Findings) {
-    if config.client_certificates.revocation == RevocationConfig::Off {
+    if config.client_certificates.revocation.policy == RevocationPolicy::Off {
         findings.note(
             "client_certificates.revocation.policy",
             "weak: revoked certificates are let in",
@@ -20,7 +20,7 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
         );
     }
     for (index, rule) in config.mapping.iter().enumerate() {
-        mapping(&format!("mapping[{index}]"), rule, findings);
+        mapping(&format!("mapping[{index}]"), &rule.rule, findings);
     }
     kerberos(config, findings);
     for (index, backend) in config.backends.iter().enumerate() {
@@ -37,20 +37,25 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn mapping(key: &str, rule: &RuleConfig, findings: &mut Findings) {
+fn mapping(key: &str, rule: &RuleSettings, findings: &mut Findings) {
     match rule {
-        RuleConfig::UpnWithSid { .. } => {}
-        RuleConfig::Static { entries } => {
+        RuleSettings::Static { entries } => {
             let pinned = entries.values().filter(|entry| entry.expected_sid == ExpectedSid::PinOnFirstUse).count();
             if pinned > 0 {
                 let message = format!("weak: {pinned} of {} rows believe the first SID the KDC names", entries.len());
                 findings.note(format!("{key}.entry"), message, "write each account's sid");
             }
         }
-        RuleConfig::Upn { .. } => {
+        RuleSettings::Upn { .. }
+        | RuleSettings::Rfc822 { .. }
+        | RuleSettings::IssuerSubject { .. }
+        | RuleSettings::Subject { .. }
+        | RuleSettings::DnsName { .. }
+        | RuleSettings::SubjectCn { .. } => {
             let remedy = "have these CAs issue certificates with the SID extension, or use static rows";
             findings.note(format!("{key}.rule"), "weak: a name alone decides which account a certificate stands for", remedy);
         }
+        _ => {}
     }
 }
 

@@ -61,11 +61,10 @@ pub(super) static DIRECTORY: Table = Table {
     keys: &[
         key(
             "servers",
-            Texts("ldaps://host or ldap://host (StartTLS), with or without port"),
-            Optional("`domain` instead"),
-            "domain controllers, tried in this order",
+            Texts("ldaps://host, ldap://host (StartTLS), or dns:domain"),
+            Required,
+            "domain controllers, tried in this order; or one dns:corp.example, for those that DNS SRV names",
         ),
-        key("domain", Text("DNS domain name"), Optional("`servers` instead"), "domain whose controllers DNS SRV names"),
         key("trust_anchors", Paths, Required, "PEM files: the CAs that the servers' certificates must chain to"),
         key(
             "bind_user",
@@ -90,7 +89,7 @@ pub(super) static DIRECTORY: Table = Table {
             Default("120s"),
             "how long an account is believed; then the next request asks again: a disabled account is refused after it at the latest",
         ),
-        key("negative_ttl", Kind::Duration(ms(0), ms(30_000)), Default("15s"), "how long a refusal is remembered"),
+        key("negative_ttl", Kind::Duration(ms(0), ms(30_000)), Default("30s"), "how long a refusal is remembered"),
         key(
             "max_ride_through",
             Kind::Duration(ms(0), hours(24 * 7)),
@@ -100,12 +99,23 @@ pub(super) static DIRECTORY: Table = Table {
         key("deny_expired_passwords", Bool, Default("false"), "refuse accounts whose password has expired or must be changed"),
         key("enforce_logon_hours", Bool, Default("false"), "refuse accounts outside their logon hours"),
         key("deny_admin_count", Bool, Default("false"), "refuse accounts that AdminSDHolder protects or once did (adminCount 1)"),
-        key("denied_groups", Texts("SID"), Default("[]"), "groups whose members, nested ones too, are refused"),
-        key("required_groups", Texts("SID"), Default("[]"), "groups in one of which an account must be; empty: none required"),
+        key("denied_accounts", Texts("SID, or RID in quotes"), Optional("none"), "accounts that are refused"),
+        key(
+            "denied_groups",
+            Texts("SID, or RID in quotes"),
+            Optional("none"),
+            "groups whose members, nested ones too, are refused",
+        ),
+        key(
+            "required_groups",
+            Texts("SID, or RID in quotes"),
+            Optional("none required"),
+            "groups in one of which an account must be",
+        ),
         key(
             "backdating",
             Kind::Duration(ms(0), hours(24 * 366 * 50)),
-            Default("0s"),
+            Default("10m"),
             "how much older than its account a weakly mapped certificate may be",
         ),
     ],
@@ -159,6 +169,12 @@ pub(super) static MAPPING: Table = Table {
             Optional("required by rule `strong-name-match`"),
             "the policy, a line an issuer, as in Windows' group policy",
         ),
+        key(
+            "policy_issuers",
+            Paths,
+            Optional("required by rule `strong-name-match`"),
+            "PEM files: the CAs that the policy names by thumbprint",
+        ),
         key("entry", Tables(&ENTRY), Optional("required by rule `static`"), ENTRY.about),
         key("issuer", Tables(&ISSUER), Optional("required by weak rules"), ISSUER.about),
     ],
@@ -167,16 +183,16 @@ pub(super) static MAPPING: Table = Table {
 static MATCH: Table = Table {
     about: "Which certificates a rule is for. Of each list one must fit, of the lists all.",
     keys: &[
-        key("issuers", Paths, Default("[]"), "PEM files: issuing CAs, by their keys"),
-        key("usages", Texts("OID"), Default("[]"), "extended key usages"),
+        key("issuers", Paths, Optional("any"), "PEM files: issuing CAs, by their keys"),
+        key("usages", Texts("OID"), Optional("any"), "extended key usages"),
         key(
             "key_usages",
-            Texts("`digital-signature`, `non-repudiation`, `key-encipherment`, `key-agreement`"),
-            Default("[]"),
+            Texts("`digital-signature`, `non-repudiation`, `key-encipherment`, `data-encipherment`, `key-agreement`"),
+            Optional("any"),
             "key usages",
         ),
-        key("templates", Texts("template OID or name"), Default("[]"), "AD CS templates"),
-        key("policies", Texts("OID"), Default("[]"), "certificate policies"),
+        key("templates", Texts("template OID or name"), Optional("any"), "AD CS templates"),
+        key("policies", Texts("OID"), Optional("any"), "certificate policies"),
     ],
 };
 
@@ -208,8 +224,8 @@ static ISSUER: Table = Table {
         key(
             "allowed_suffixes",
             Texts("domain name"),
-            Optional("required but for `issuer-subject` and `subject`"),
-            "UPN suffixes, mail domains or DNS domains its certificates may name",
+            Required,
+            "what its certificates may speak for: UPN suffixes, mail domains, or DNS domains of the accounts",
         ),
     ],
 };

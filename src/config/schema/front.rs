@@ -43,11 +43,11 @@ pub(super) static CLIENT_CERTIFICATES: Table = Table {
         ),
         key(
             "nt_auth",
-            Choice(&["off", "files", "directory"], &[]),
+            Choice(&["off", "directory"], &[]),
             Default("off"),
-            "where the forest's NTAuth store is read: the issuing CA must be in it, as Windows asks of certificates for logon",
+            "`directory`: the issuing CA must be in the forest's NTAuth store, as Windows asks of certificates for logon; read by [directory]",
         ),
-        key("nt_auth_files", Paths, Optional("required by nt_auth `files`"), "PEM files: the CAs of the NTAuth store"),
+        key("nt_auth_files", Paths, Optional("none"), "PEM files: the same without a directory, the CAs of the NTAuth store"),
         key("send_ca_names", Bool, Default("true"), "name the accepted CAs to devices, so that they offer the right certificate"),
         key(
             "recheck_interval",
@@ -77,13 +77,8 @@ static TRUSTED_ISSUER: Table = Table {
             Optional("`client-auth`"),
             "extended key usages, one of which a certificate must have; `any` (weak): anyExtendedKeyUsage; `none` (weak): no such extension",
         ),
-        key(
-            "templates",
-            Texts("template OID or name"),
-            Default("[]"),
-            "AD CS templates its certificates must be issued from; empty: any",
-        ),
-        key("policies", Texts("OID"), Default("[]"), "certificate policies, one of which must be asserted; empty: any or none"),
+        key("templates", Texts("template OID or name"), Optional("any"), "AD CS templates its certificates must be issued from"),
+        key("policies", Texts("OID"), Optional("any, or none"), "certificate policies, one of which must be asserted"),
         key(
             "revocation",
             Choice(&["require", "prefer", "off"], &[]),
@@ -103,16 +98,16 @@ static REVOCATION: Table = Table {
             "`require`: something must vouch for every certificate of the chain; `prefer` (weak): it is let in where nothing says \
              whether it is revoked; `off` (weak): nobody is asked",
         ),
-        key("crl_files", Paths, Default("[]"), "CRL files, PEM or DER, base and delta; read again when they change"),
-        key("crl_directories", Paths, Default("[]"), "directories of such files"),
+        key("crl_files", Paths, Optional("none"), "CRL files, PEM or DER, base and delta; read again when they change"),
+        key("crl_directories", Paths, Optional("none"), "directories of such files"),
         key("scan_interval", Kind::Duration(ms(100), hours(1)), Default("10s"), "how often files and directories are looked at"),
         key(
             "distribution_points",
             Texts("URL prefix: http://host/path/, https://host/path/ or ldap:///"),
-            Default("[]"),
-            "URLs in certificates from which CRLs may be fetched; `ldap:///` asks the servers of [directory]; empty: nothing is fetched",
+            Optional("none"),
+            "URLs in certificates from which CRLs may be fetched; `ldap:///` asks the servers of [directory]",
         ),
-        key("fetch_trust_anchors", Paths, Default("[]"), "PEM files: the CAs of https distribution points"),
+        key("fetch_trust_anchors", Paths, Optional("none"), "PEM files: the CAs of https distribution points"),
         key("fetch_timeout", Kind::Duration(ms(100), hours(1)), Default("10s"), "time for one CRL"),
         key("max_crl_bytes", Size(KIB, GIB), Default("64MiB"), "size of one CRL"),
         key(
@@ -137,7 +132,7 @@ static OCSP: Table = Table {
         key(
             "responders",
             Texts("URL prefix: http://host/path/"),
-            Default("[]"),
+            Optional("none"),
             "responders named in certificates that may be asked",
         ),
         key("url", Text("http://host/path"), Optional("what certificates name"), "the responder for every certificate"),

@@ -171,7 +171,7 @@ impl Acquirer {
         if is_ourselves(&config.principal, evidence, pac) {
             return Err(Failure::new(Cause::AccountKindRefused, format!("{principal} is the bridge's own account")));
         }
-        judge_account(pac, &config.denied_groups, &config.denied_accounts)
+        judge_account(pac, principal.kind(), &config.denied_groups, &config.denied_accounts)
             .map_err(|failure| with_subject(&failure, principal))?;
         self.shared.pins.judge(principal, pac.sid())?;
         Ok(pac.sid().clone())

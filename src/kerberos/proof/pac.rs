@@ -4,6 +4,8 @@
 //! belong to the ticket that carried it. The KDC's own signatures (types 7, 16, 19) are under keys we do not have.
 
 mod cursor;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod logon_info;
 #[cfg(test)]
 pub(in crate::kerberos) mod testkit;

@@ -14,6 +14,8 @@
 //! a second time.
 
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod locate;
 mod observer;
 mod peer;

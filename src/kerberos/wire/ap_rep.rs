@@ -1,5 +1,8 @@
 //! AP-REP: the back end's proof that it holds the service's key and answered this very token (RFC 4120 section 5.5.2).
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+
 use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};

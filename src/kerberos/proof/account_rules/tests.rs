@@ -5,7 +5,7 @@ const DENIED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
 const DENIED_ACCOUNTS: [u32; 1] = [500];
 
 fn verdict(account: &Account) -> Result<(), Cause> {
-    judge_account(&account.verified(), &DENIED_GROUPS, &DENIED_ACCOUNTS).map_err(|failure| failure.cause)
+    judge_account(&account.verified(), AccountKind::User, &DENIED_GROUPS, &DENIED_ACCOUNTS).map_err(|failure| failure.cause)
 }
 
 fn with_extra(sid: &str) -> Account {
@@ -35,9 +35,32 @@ fn computers_domain_controllers_trusts_and_krbtgt_are_refused_by_kind() {
         ("SIDHistory of krbtgt", with_extra("S-1-5-21-1-2-3-502")),
     ] {
         assert_eq!(verdict(&account), Err(Cause::AccountKindRefused), "{name}");
-        let unrestricted = judge_account(&account.verified(), &[], &[]).map_err(|failure| failure.cause);
+        let unrestricted = judge_account(&account.verified(), AccountKind::User, &[], &[]).map_err(|failure| failure.cause);
         assert_eq!(unrestricted, Err(Cause::AccountKindRefused), "{name}, whatever is configured");
     }
+}
+
+#[test]
+fn a_workstation_passes_only_where_the_mapping_is_for_computers() {
+    let judge = |account: &Account| {
+        let verdict = judge_account(&account.verified(), AccountKind::Computer, &DENIED_GROUPS, &DENIED_ACCOUNTS);
+        verdict.map_err(|failure| failure.cause)
+    };
+    let workstation = Account { user_account_control: 0x80, primary_group: 515, groups: vec![515], ..Account::default() };
+    assert_eq!(verdict(&workstation), Err(Cause::AccountKindRefused));
+    assert_eq!(judge(&workstation), Ok(()));
+    for (name, account) in [
+        ("trust", Account { user_account_control: 0xC0, ..workstation.clone() }),
+        ("domain controller", Account { user_account_control: 0x180, ..workstation.clone() }),
+        ("primary group Domain Controllers", Account { primary_group: 516, ..workstation.clone() }),
+        ("primary group Read-only Domain Controllers", Account { primary_group: 521, ..workstation.clone() }),
+        ("krbtgt", Account { rid: 502, ..workstation.clone() }),
+        ("SIDHistory of krbtgt", Account { extra_sids: vec!["S-1-5-21-1-2-3-502".into()], ..workstation.clone() }),
+    ] {
+        assert_eq!(judge(&account), Err(Cause::AccountKindRefused), "{name}");
+    }
+    let privileged = Account { groups: vec![515, 512], ..workstation };
+    assert_eq!(judge(&privileged), Err(Cause::PrivilegedRefused));
 }
 
 #[test]
@@ -58,7 +81,7 @@ fn the_privileged_are_refused_however_their_membership_is_written() {
         ("SIDHistory of an Administrator", with_extra("S-1-5-21-1-2-3-500")),
     ] {
         assert_eq!(verdict(&account), Err(Cause::PrivilegedRefused), "{name}");
-        assert_eq!(judge_account(&account.verified(), &[], &[]), Ok(()), "{name}, allowed by configuration");
+        assert_eq!(judge_account(&account.verified(), AccountKind::User, &[], &[]), Ok(()), "{name}, allowed by configuration");
     }
 }
 
@@ -69,7 +92,7 @@ fn groups_of_the_built_in_domain_are_refused_where_the_list_says_so() {
         let resource = Account { resource_groups: Some(("S-1-5-32".into(), vec![rid])), ..Account::default() };
         for account in [extra, resource] {
             assert_eq!(verdict(&account), Ok(()), "{rid} is not on the list");
-            let denied = judge_account(&account.verified(), &[rid], &[]).map_err(|failure| failure.cause);
+            let denied = judge_account(&account.verified(), AccountKind::User, &[rid], &[]).map_err(|failure| failure.cause);
             assert_eq!(denied, Err(Cause::PrivilegedRefused), "{rid}");
         }
     }
@@ -93,10 +116,14 @@ fn sids_that_only_end_like_a_privileged_one_are_not_groups() {
 #[test]
 fn an_ordinary_rid_may_be_denied_as_a_group_or_as_the_account_itself() {
     let account = with_extra("S-1-5-21-1-2-3-1103");
-    assert!(judge_account(&account.verified(), &[1103], &[]).is_err(), "a group of another domain");
-    assert!(judge_account(&Account::default().verified(), &[], &[1103]).is_err(), "the account");
+    assert!(judge_account(&account.verified(), AccountKind::User, &[1103], &[]).is_err(), "a group of another domain");
+    assert!(judge_account(&Account::default().verified(), AccountKind::User, &[], &[1103]).is_err(), "the account");
     let other = Account { rid: 1104, ..account };
-    assert_eq!(judge_account(&other.verified(), &[], &[1103]), Ok(()), "another domain's ordinary RID is another account");
+    assert_eq!(
+        judge_account(&other.verified(), AccountKind::User, &[], &[1103]),
+        Ok(()),
+        "another domain's ordinary RID is another account"
+    );
 }
 
 #[test]
@@ -109,6 +136,7 @@ fn a_user_known_by_an_extra_sid_only_is_judged_by_that_sid() {
 
 #[test]
 fn a_refusal_names_the_account_and_the_reason() {
-    let failure = judge_account(&Account { groups: vec![512], ..Account::default() }.verified(), &[512], &[]).unwrap_err();
+    let failure = judge_account(&Account { groups: vec![512], ..Account::default() }.verified(), AccountKind::User, &[512], &[])
+        .unwrap_err();
     assert_eq!(failure.detail, format!("CORP\\alice ({DOMAIN}-1103): a member of a group with RID 512 is not delegated"));
 }

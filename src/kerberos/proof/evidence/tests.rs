@@ -177,9 +177,11 @@ fn a_real_pac_is_read_to_its_end() {
 
 #[test]
 fn real_accounts_are_judged_by_kind_and_privilege() {
+    use crate::identity::AccountKind;
     use crate::kerberos::proof::account_rules::judge_account;
     let judge = |user| {
-        judge_account(real(user).require_pac().unwrap(), &[512, 516, 518, 519, 521], &[500]).map_err(|failure| failure.cause)
+        judge_account(real(user).require_pac().unwrap(), AccountKind::User, &[512, 516, 518, 519, 521], &[500])
+            .map_err(|failure| failure.cause)
     };
     assert_eq!(judge("alice"), Ok(()));
     assert_eq!(judge("carol"), Ok(()));

@@ -1,0 +1,99 @@
+//! Everything a certificate is judged by, made from one configuration and replaced as a whole.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls_pki_types::CertificateDer;
+use tracing::{error, info};
+
+use crate::config::Config;
+use crate::directory::{Accounts, Directory};
+use crate::failure::Failure;
+use crate::identity::Mapper;
+use crate::revocation::{ListSource, Revocation};
+use crate::tls::{self, NtAuth, Trust};
+
+/// Time for everybody who has to be asked about one certificate: responders, distribution points, the directory.
+pub(in crate::cli) const JUDGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who decides whether a certificate is let in, and for whom.
+#[derive(Debug)]
+pub(in crate::cli) struct Admission {
+    pub(in crate::cli) trust: Arc<Trust>,
+    pub(in crate::cli) revocation: Arc<Revocation>,
+    pub(in crate::cli) mapper: Arc<Mapper>,
+    pub(in crate::cli) directory: Option<Directory>,
+    /// The NTAuth store as the directory gave it, where the configuration wants it from there.
+    pub(in crate::cli) nt_auth: Option<Vec<CertificateDer<'static>>>,
+}
+
+impl Admission {
+    /// Reads every file. The directory is asked for its NTAuth store where that is configured; while it does not answer, nobody is
+    /// let in.
+    pub(in crate::cli) async fn load(config: &Config) -> Result<Self, String> {
+        let directory = config.directory.as_ref().map(Directory::load).transpose().map_err(|error| error.to_string())?;
+        let known = tls::authorities(&config.client_certificates).map_err(|error| error.to_string())?;
+        let revocation = {
+            let config = config.client_certificates.revocation.clone();
+            let directory = directory.clone().map(|directory| Arc::new(directory) as Arc<dyn ListSource>);
+            // CRLs may be large.
+            let loading = tokio::task::spawn_blocking(move || Revocation::load(&config, known, directory));
+            loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?
+        };
+        let nt_auth = match (&config.client_certificates.nt_auth, &directory) {
+            (NtAuth::Directory, Some(directory)) => nt_auth(directory)
+                .await
+                .inspect_err(|failure| {
+                    let remedy = failure.cause.remedy();
+                    error!(remedy, "the NTAuth store cannot be read, nobody is let in until it can: {failure}");
+                })
+                .ok(),
+            _ => None,
+        };
+        let trust = Arc::new(Self::trust(config, &revocation, nt_auth.as_deref())?);
+        let accounts = directory.clone().map(|directory| Arc::new(directory) as Arc<dyn Accounts>);
+        let mapper = Mapper::load(&config.mapping, &config.accounts, accounts).map_err(|error| error.to_string())?;
+        Ok(Self { trust, revocation, mapper: Arc::new(mapper), directory, nt_auth })
+    }
+
+    /// The same for what can be known without asking anybody: nobody is mapped by rules that look accounts up, and the directory's
+    /// NTAuth store does not count. A chain whose revocation is open must not be settled.
+    pub(in crate::cli) async fn load_offline(config: &Config) -> Result<Self, String> {
+        let mut certificates = config.client_certificates.clone();
+        if certificates.nt_auth == NtAuth::Directory {
+            certificates.nt_auth = NtAuth::Off;
+        }
+        let offline = Config { client_certificates: certificates, directory: None, mapping: Vec::new(), ..config.clone() };
+        let mapper = Mapper::load_offline(&config.mapping, &config.accounts).map_err(|error| error.to_string())?;
+        Ok(Self { mapper: Arc::new(mapper), ..Self::load(&offline).await? })
+    }
+
+    /// The same with the directory's NTAuth store as it is now, or nothing where it has not changed.
+    pub(in crate::cli) async fn with_today_s_nt_auth(&self, config: &Config) -> Result<Option<Self>, String> {
+        let (NtAuth::Directory, Some(directory)) = (&config.client_certificates.nt_auth, &self.directory) else {
+            return Ok(None);
+        };
+        let found = nt_auth(directory).await.map_err(|failure| failure.to_string())?;
+        if self.nt_auth.as_ref() == Some(&found) {
+            return Ok(None);
+        }
+        info!(certificates = found.len(), "the NTAuth store was read");
+        let trust = Arc::new(Self::trust(config, &self.revocation, Some(&found))?);
+        let (revocation, mapper, directory) = (Arc::clone(&self.revocation), Arc::clone(&self.mapper), self.directory.clone());
+        Ok(Some(Self { trust, revocation, mapper, directory, nt_auth: Some(found) }))
+    }
+
+    fn trust(config: &Config, revocation: &Arc<Revocation>, nt_auth: Option<&[CertificateDer<'_>]>) -> Result<Trust, String> {
+        Trust::load(&config.client_certificates, Arc::clone(revocation), nt_auth).map_err(|error| error.to_string())
+    }
+}
+
+async fn nt_auth(directory: &Directory) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    directory.nt_auth(Instant::now() + JUDGEMENT_TIMEOUT).await
+}
+
+/// Why a configuration file cannot be used, every problem on a line of its own.
+pub(in crate::cli) fn read(path: &Path) -> Result<Config, String> {
+    crate::config::load(path).map_err(|problems| format!("the configuration cannot be used:\n{problems}"))
+}

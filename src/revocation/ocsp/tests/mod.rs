@@ -1,0 +1,4 @@
+mod asking;
+mod judging;
+mod kit;
+mod openssl;
