@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures on one machine in one run, so that only ratios count:
 #
+#   certificates  a known certificate on every request, a full handshake, a CRL of a million entries
 #   tokens    both token engines on one thread and on two, and the memory of a cached user
 #   proxies   the bridge with a fresh token on every request, and nginx as a plain mTLS reverse
 #             proxy, in front of the same Apache under the same load, taking turns
@@ -172,7 +173,7 @@ main() {
     [ -x /usr/sbin/nginx ] || fail "nginx is missing: run integration/install.sh bench"
     binary=${KCD_BRIDGE:-}
     [ -n "$binary" ] || build_bridge
-    cargo bench --locked --no-run --bench tokens --bench proxies
+    cargo bench --locked --no-run --bench certificates --bench tokens --bench proxies
     if ! "$LAB" status >/dev/null 2>&1; then
         lab_is_ours=1
         "$LAB" up
@@ -180,6 +181,7 @@ main() {
     write_config
     add_plain_backend
 
+    bench certificates
     bench tokens
     divide_cores
     start_nginx
@@ -188,9 +190,9 @@ main() {
         fail "the bridge did not start"
     }
     bench proxies "${load_runner[@]}"
-    printf '{"version":1,"pinned_to_cores":%s,"tokens":%s,"proxies":%s}\n' \
+    printf '{"version":1,"pinned_to_cores":%s,"certificates":%s,"tokens":%s,"proxies":%s}\n' \
         "$([ -n "$apache_cores" ] && echo true || echo false)" \
-        "$(inside cat "$WORK/tokens.json")" "$(inside cat "$WORK/proxies.json")" >"$RESULT"
+        "$(inside cat "$WORK/certificates.json")" "$(inside cat "$WORK/tokens.json")" "$(inside cat "$WORK/proxies.json")" >"$RESULT"
     printf '\nfigures: %s\n' "$RESULT"
 }
 

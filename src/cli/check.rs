@@ -3,6 +3,7 @@
 mod certificates;
 mod files;
 mod finding;
+mod revocation;
 mod settings;
 
 use std::path::Path;

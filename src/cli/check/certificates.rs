@@ -6,31 +6,31 @@ use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, GeneralName, X509Certificate};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::files;
 use super::finding::{Findings, Severity};
+use super::revocation;
 use crate::config::Config;
 use crate::identity::RuleSettings;
 use crate::proxy::Transport;
-use crate::revocation::RevocationPolicy;
-use crate::tls::ListenerConfig;
+use crate::tls::{ListenerConfig, NtAuth};
 
-const DAY: i64 = 24 * 60 * 60;
+pub(super) const DAY: i64 = 24 * 60 * 60;
 /// A certificate that ends sooner than this is worth a warning.
 const RENEWAL: i64 = 30 * DAY;
 
 const PEM_REMEDY: &str = "a PEM file holds -----BEGIN CERTIFICATE-----; convert DER with: openssl x509 -inform DER";
 
 /// A CA of the configuration, for what else must exist for it.
-struct Authority {
-    key: String,
-    path: PathBuf,
+pub(super) struct Authority {
+    pub(super) key: String,
+    pub(super) path: PathBuf,
     /// the subject's DER
-    subject: Vec<u8>,
-    name: String,
+    pub(super) subject: Vec<u8>,
+    pub(super) name: String,
 }
 
 pub(super) fn examine(config: &Config, now: i64, findings: &mut Findings) {
@@ -38,27 +38,50 @@ pub(super) fn examine(config: &Config, now: i64, findings: &mut Findings) {
     let trust = &config.client_certificates;
     let mut issuers = authorities("client_certificates.trust_anchors", &trust.trust_anchors, now, findings);
     issuers.extend(authorities("client_certificates.intermediates", &trust.intermediates, now, findings));
-    if trust.revocation.policy != RevocationPolicy::Off {
-        crls(&trust.revocation.crl_files, &issuers, now, findings);
+    revocation::examine(&trust.revocation, &issuers, now, findings);
+    for (key, paths) in others(config) {
+        authorities(&key, &paths, now, findings);
     }
+}
+
+/// Every other file that should hold CAs, by the key that names it.
+fn others(config: &Config) -> Vec<(String, Vec<PathBuf>)> {
+    let trust = &config.client_certificates;
+    let mut lists = vec![
+        ("client_certificates.issuing_cas".to_owned(), trust.issuing_cas.clone()),
+        ("client_certificates.revocation.fetch_trust_anchors".to_owned(), trust.revocation.fetch_trust_anchors.clone()),
+    ];
+    if let NtAuth::Files(paths) = &trust.nt_auth {
+        lists.push(("client_certificates.nt_auth_files".to_owned(), paths.clone()));
+    }
+    lists.extend(trust.issuers.iter().map(|issuer| ("client_certificates.issuer".to_owned(), vec![issuer.certificate.clone()])));
+    lists
+        .extend(config.directory.iter().map(|directory| ("directory.trust_anchors".to_owned(), directory.trust_anchors.clone())));
     for (index, rule) in config.mapping.iter().enumerate() {
-        match &rule.rule {
-            RuleSettings::UpnWithSid { san_uri_sid_issuers } => {
-                authorities(&format!("mapping[{index}].san_uri_sid_issuers"), san_uri_sid_issuers, now, findings);
+        lists.push((format!("mapping[{index}].match.issuers"), rule.selector.issuers.clone()));
+        let (key, paths) = match &rule.rule {
+            RuleSettings::UpnWithSid { san_uri_sid_issuers } | RuleSettings::Sid { san_uri_sid_issuers } => {
+                ("san_uri_sid_issuers", san_uri_sid_issuers.clone())
             }
-            RuleSettings::Upn { issuers } => {
-                for (number, issuer) in issuers.iter().enumerate() {
-                    authority(&format!("mapping[{index}].issuer[{number}].certificate"), &issuer.certificate, now, findings);
-                }
+            RuleSettings::StrongNameMatch { issuers, .. } => ("policy_issuers", issuers.clone()),
+            RuleSettings::Upn { issuers }
+            | RuleSettings::Rfc822 { issuers }
+            | RuleSettings::IssuerSubject { issuers }
+            | RuleSettings::Subject { issuers }
+            | RuleSettings::DnsName { issuers }
+            | RuleSettings::SubjectCn { issuers } => {
+                ("issuer", issuers.iter().map(|issuer| issuer.certificate.clone()).collect())
             }
-            _ => {}
-        }
+            RuleSettings::AltSecurityIdentities { .. } | RuleSettings::UserCertificate | RuleSettings::Static { .. } => continue,
+        };
+        lists.push((format!("mapping[{index}].{key}"), paths));
     }
     for (index, backend) in config.backends.iter().enumerate() {
         if let Transport::Tls { trust_anchors } = &backend.transport {
-            authorities(&format!("backend[{index}].trust_anchors"), trust_anchors, now, findings);
+            lists.push((format!("backend[{index}].trust_anchors"), trust_anchors.clone()));
         }
     }
+    lists
 }
 
 fn server(listener: &ListenerConfig, now: i64, findings: &mut Findings) {
@@ -184,78 +207,6 @@ fn authority(key: &str, path: &Path, now: i64, findings: &mut Findings) -> Vec<A
     all
 }
 
-/// Every CRL must be current, and every CA must have one: revocation fails closed.
-fn crls(paths: &[PathBuf], issuers: &[Authority], now: i64, findings: &mut Findings) {
-    let mut covered = Vec::new();
-    let mut complete = true;
-    for (index, path) in paths.iter().enumerate() {
-        let key = format!("client_certificates.revocation.crl_files[{index}]");
-        match crl_file(&key, path, now, findings) {
-            Some(of) => covered.extend(of),
-            None => complete = false,
-        }
-    }
-    for issuer in issuers.iter().filter(|issuer| complete && !covered.contains(&issuer.subject)) {
-        let message = format!("there is no CRL of {} ({})", issuer.name, issuer.path.display());
-        findings.error(
-            &issuer.key,
-            message,
-            "add it to client_certificates.revocation.crl_files: without it no certificate it issued is let in",
-        );
-    }
-}
-
-/// The issuers whose CRLs are in this file.
-fn crl_file(key: &str, path: &Path, now: i64, findings: &mut Findings) -> Option<Vec<Vec<u8>>> {
-    const REMEDY: &str = "a CRL is DER, or PEM with -----BEGIN X509 CRL-----";
-    let bytes = files::read(key, path, findings)?;
-    files::untouched(key, path, findings);
-    let shown = path.display();
-    // A DER SEQUENCE; PEM is text.
-    let ders: Vec<_> = if bytes.first() == Some(&0x30) {
-        vec![CertificateRevocationListDer::from(bytes)]
-    } else {
-        CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().unwrap_or_default()
-    };
-    if ders.is_empty() {
-        findings.error(key, format!("{shown} holds no CRL in valid DER or PEM"), REMEDY);
-        return None;
-    }
-    let mut of = Vec::new();
-    for der in &ders {
-        let Ok((rest, crl)) = CertificateRevocationList::from_der(der) else {
-            findings.error(key, format!("{shown} holds a malformed CRL"), REMEDY);
-            return None;
-        };
-        if !rest.is_empty() {
-            findings.error(key, format!("{shown} holds something after its CRL"), REMEDY);
-        }
-        currency(key, path, &crl, now, findings);
-        of.push(crl.issuer().as_raw().to_vec());
-    }
-    Some(of)
-}
-
-fn currency(key: &str, path: &Path, crl: &CertificateRevocationList<'_>, now: i64, findings: &mut Findings) {
-    let (shown, issuer) = (path.display(), crl.issuer());
-    let remedy = "publish and install a current CRL; revocation fails closed";
-    if crl.last_update().timestamp() > now {
-        let message = format!("the CRL of {issuer} in {shown} is valid only from {}", date(crl.last_update()));
-        findings.error(key, message, "check this host's clock");
-    }
-    match crl.next_update() {
-        None => findings.error(key, format!("the CRL of {issuer} in {shown} does not say until when it is valid"), remedy),
-        Some(end) if end.timestamp() <= now => {
-            findings.error(key, format!("the CRL of {issuer} in {shown} expired on {}", date(end)), remedy);
-        }
-        Some(end) if end.timestamp() - now < DAY => {
-            let message = format!("the CRL of {issuer} in {shown} expires within a day, on {}", date(end));
-            findings.warning(key, message, remedy);
-        }
-        Some(_) => {}
-    }
-}
-
 /// The certificates of a PEM file; at least one, or a finding.
 fn certificates(key: &str, path: &Path, findings: &mut Findings) -> Option<Vec<CertificateDer<'static>>> {
     let bytes = files::read(key, path, findings)?;
@@ -288,6 +239,6 @@ fn validity(key: &str, path: &Path, certificate: &X509Certificate<'_>, expired: 
     }
 }
 
-fn date(time: ASN1Time) -> String {
+pub(super) fn date(time: ASN1Time) -> String {
     time.to_datetime().date().to_string()
 }

@@ -5,10 +5,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::finding::Findings;
 use crate::config::Config;
 use crate::failure::Cause;
 use crate::files::read_regular;
+use crate::identity::RuleSettings;
 use crate::kerberos::proof::keytab::{Keytab, KeytabError};
 
 /// Bundles of certificates and CRLs are smaller.
@@ -18,6 +21,28 @@ pub(super) fn examine(file: &Path, config: &Config, findings: &mut Findings) {
     untouched("", file, findings);
     keytab(config, findings);
     runtime_directory(&config.kerberos.runtime_directory, findings);
+    if let Some(directory) = &config.directory {
+        const KEY: &str = "directory.bind_password_file";
+        let path = &directory.bind_password_file;
+        if let Some(password) = read(KEY, path, findings).map(Zeroizing::new)
+            && password.split(|byte| *byte == b'\n').next().is_none_or(|line| line.trim_ascii().is_empty())
+        {
+            findings.error(KEY, format!("the first line of {} is empty", path.display()), "write the password there");
+        }
+        private(KEY, path, findings);
+    }
+    for rule in &config.mapping {
+        if let RuleSettings::StrongNameMatch { policy_file, .. } = &rule.rule {
+            let _examined = read("mapping.policy_file", policy_file, findings);
+            untouched("mapping.policy_file", policy_file, findings);
+        }
+    }
+    if let Some(directory) = config.metrics.as_ref().and_then(|metrics| metrics.file.parent())
+        && !directory.is_dir()
+    {
+        let message = format!("{} is not a directory", directory.display());
+        findings.error("metrics.file", message, "create it, writable for the service's user");
+    }
     if let Some(directory) = config.audit.file.as_deref().and_then(Path::parent)
         && !directory.is_dir()
     {

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::identity::{ExpectedSid, RuleSettings};
 use crate::proxy::{BackendConfig, Mutual, Profile, Transport};
 use crate::revocation::RevocationPolicy;
+use crate::tls::{ClientTrustConfig, Usage};
 
 /// Domain Admins, Domain Controllers, Schema Admins, Enterprise Admins, Read-only Domain Controllers (MS-DTYP 2.4.2.4).
 const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
@@ -12,13 +13,7 @@ const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
 const ADMINISTRATOR: u32 = 500;
 
 pub(super) fn examine(config: &Config, findings: &mut Findings) {
-    if config.client_certificates.revocation.policy == RevocationPolicy::Off {
-        findings.note(
-            "client_certificates.revocation.policy",
-            "weak: revoked certificates are let in",
-            "use policy \"require\" and the CAs' CRLs",
-        );
-    }
+    trust(&config.client_certificates, findings);
     for (index, rule) in config.mapping.iter().enumerate() {
         mapping(&format!("mapping[{index}]"), &rule.rule, findings);
     }
@@ -34,6 +29,29 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
         }
         weak(&key, backend, findings);
         fitting(&key, backend, findings);
+    }
+}
+
+fn trust(config: &ClientTrustConfig, findings: &mut Findings) {
+    let remedy = "use policy \"require\" and the CAs' CRLs";
+    let policies = config.issuers.iter().filter_map(|issuer| Some(("client_certificates.issuer.revocation", issuer.revocation?)));
+    for (key, policy) in policies.chain([("client_certificates.revocation.policy", config.revocation.policy)]) {
+        match policy {
+            RevocationPolicy::Off => findings.note(key, "weak: revoked certificates are let in", remedy),
+            RevocationPolicy::Prefer => {
+                findings.note(key, "weak: certificates are let in where nothing says whether they are revoked", remedy);
+            }
+            RevocationPolicy::Require => {}
+        }
+    }
+    if !config.revocation.grace.is_zero() {
+        let message = format!("weak: CRLs are believed for {:?} past their nextUpdate", config.revocation.grace);
+        findings.note("client_certificates.revocation.grace", message, "have the CA publish in time, and leave the key out");
+    }
+    for usage in config.issuers.iter().flat_map(|issuer| &issuer.usages).filter(|usage| matches!(usage, Usage::Any | Usage::None))
+    {
+        let message = format!("weak: certificates made for no particular purpose are let in ({:?})", usage.name());
+        findings.note("client_certificates.issuer.usages", message, "have them issued for client authentication");
     }
 }
 
