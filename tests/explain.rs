@@ -111,11 +111,7 @@ impl Site {
         fs::write(self.path(name), contents).unwrap();
     }
 
-    fn issue_by(
-        &self,
-        ca: &CertifiedIssuer<'static, KeyPair>,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> rcgen::Certificate {
+    fn issue_by(ca: &CertifiedIssuer<'static, KeyPair>, change: impl FnOnce(&mut CertificateParams)) -> rcgen::Certificate {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.remove(DnType::CommonName);
         params.distinguished_name.push(DnType::OrganizationalUnitName, "Users");
@@ -132,7 +128,7 @@ impl Site {
 
     fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> String {
         let path = format!("certificates/{name}");
-        self.write(&path, self.issue_by(&self.ca, change).pem());
+        self.write(&path, Self::issue_by(&self.ca, change).pem());
         path
     }
 
@@ -274,7 +270,7 @@ fn a_certificate_that_is_not_admitted_is_explained_and_refused_all_the_same() {
     assert_eq!(report["rules"][0]["outcome"], "maps");
 
     let stranger = ca("Device CA");
-    site.write("certificates/stranger.pem", site.issue_by(&stranger, strong).pem());
+    site.write("certificates/stranger.pem", Site::issue_by(&stranger, strong).pem());
     let (report, _) = site.one("certificates/stranger.pem");
     assert_eq!(report["verdict"], "refused");
     assert_eq!(report["decision"]["reason"], "unknown-issuer");
@@ -526,14 +522,14 @@ fn a_chain_in_one_file_is_one_certificate_and_a_bundle_is_several() {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let below = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &site.ca).unwrap();
-    let leaf = site.issue_by(&below, strong);
+    let leaf = Site::issue_by(&below, strong);
     site.write("chain.pem", format!("{}{}", leaf.pem(), below.pem()));
     let (report, code) = site.one("chain.pem");
     assert_eq!((report["source"].as_str(), report["verdict"].as_str(), code), (Some("chain.pem"), Some("strong"), 0));
     site.write("leaf.pem", leaf.pem());
     assert_eq!(site.one("leaf.pem").0["decision"]["reason"], "unknown-issuer");
 
-    site.write("bundle.pem", format!("{}{}{}", leaf.pem(), below.pem(), site.issue_by(&site.ca, |_| {}).pem()));
+    site.write("bundle.pem", format!("{}{}{}", leaf.pem(), below.pem(), Site::issue_by(&site.ca, |_| {}).pem()));
     let report: Value = serde_json::from_slice(&site.explain(&["--json", "bundle.pem"]).stdout).unwrap();
     let shown = |index: usize| report["certificates"][index]["source"].as_str();
     assert_eq!((shown(0), shown(1), shown(2)), (Some("bundle.pem #1"), Some("bundle.pem #3"), None));
@@ -542,7 +538,7 @@ fn a_chain_in_one_file_is_one_certificate_and_a_bundle_is_several() {
 #[test]
 fn der_is_read_as_well() {
     let site = Site::new();
-    site.write("alice.der", site.issue_by(&site.ca, strong).der());
+    site.write("alice.der", Site::issue_by(&site.ca, strong).der());
     assert_eq!(site.one("alice.der").1, 0);
 }
 

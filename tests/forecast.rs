@@ -1,6 +1,6 @@
 //! `kcd-bridge forecast`: which client certificates end soon, told from audit logs.
 
-#![allow(clippy::unwrap_used, reason = "these are tests, also their helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests, also their helpers")]
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ fn event(number: u8, principal: &str, device: Option<&str>, days: i64) -> Value 
 
 fn log(directory: &TempDir, name: &str, events: &[Value]) -> PathBuf {
     let path = directory.path().join(name);
-    let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+    let lines = events.iter().map(|event| event.to_string() + "\n").collect::<String>();
     std::fs::write(&path, lines).unwrap();
     path
 }

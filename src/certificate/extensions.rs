@@ -10,8 +10,6 @@ const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1D, 0x0E];
 const DISTRIBUTION_POINTS: &[u8] = &[0x55, 0x1D, 0x1F];
 /// id-ce-certificatePolicies 2.5.29.32
 const POLICIES: &[u8] = &[0x55, 0x1D, 0x20];
-/// id-ce-authorityKeyIdentifier 2.5.29.35
-const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1D, 0x23];
 /// id-ce-freshestCRL 2.5.29.46
 const FRESHEST_CRL: &[u8] = &[0x55, 0x1D, 0x2E];
 /// id-pe-authorityInfoAccess 1.3.6.1.5.5.7.1.1
@@ -51,11 +49,6 @@ pub(crate) enum Template {
 }
 
 impl<'a> Certificate<'a> {
-    /// keyIdentifier of AuthorityKeyIdentifier.
-    pub(crate) fn authority_key(&self) -> Result<Option<&'a [u8]>, DerError> {
-        self.extension(AUTHORITY_KEY_IDENTIFIER).map_or(Ok(None), authority_key)
-    }
-
     /// SubjectKeyIdentifier.
     pub(crate) fn subject_key(&self) -> Result<Option<&'a [u8]>, DerError> {
         self.extension(SUBJECT_KEY_IDENTIFIER).map(|value| der::only(value, tag::OCTET_STRING)).transpose()
@@ -116,11 +109,6 @@ impl<'a> Certificate<'a> {
         }
         Ok(templates)
     }
-}
-
-/// `AuthorityKeyIdentifier`'s keyIdentifier, from the extension's value.
-pub(crate) fn authority_key(value: &[u8]) -> Result<Option<&[u8]>, DerError> {
-    Reader::new(der::only(value, tag::SEQUENCE)?).optional(tag::context_primitive(0))
 }
 
 /// `CRLDistributionPoints`, from the extension's value.
@@ -221,7 +209,6 @@ mod tests {
             (TEMPLATE_NAME, &element(BMP_STRING, &[&[0, b'U', 0, b's']])),
             (TEMPLATE_OID, &template),
             (SUBJECT_KEY_IDENTIFIER, &[4, 2, 7, 8]),
-            (AUTHORITY_KEY_IDENTIFIER, &element(tag::SEQUENCE, &[&[0x80, 1, 9]])),
         ]);
         let certificate = Certificate::read(&der).unwrap();
         assert_eq!(certificate.ocsp_responders(), Ok(vec!["http://ocsp.example/"]));
@@ -229,7 +216,6 @@ mod tests {
         assert_eq!(certificate.application_policies(), Ok(Some(vec![&[0x2A, 0x03][..]])));
         assert_eq!(certificate.templates(), Ok(vec![Template::Name("Us".into()), Template::Oid("1.2.5".into())]));
         assert_eq!(certificate.subject_key(), Ok(Some(&[7, 8][..])));
-        assert_eq!(certificate.authority_key(), Ok(Some(&[9][..])));
     }
 
     #[test]
@@ -239,7 +225,7 @@ mod tests {
         assert_eq!(none.distribution_points(), Ok(vec![]));
         assert_eq!(none.ocsp_responders(), Ok(vec![]));
         assert_eq!((none.policies(), none.application_policies(), none.templates()), (Ok(vec![]), Ok(None), Ok(vec![])));
-        assert_eq!((none.subject_key(), none.authority_key()), (Ok(None), Ok(None)));
+        assert_eq!(none.subject_key(), Ok(None));
         for oid in [
             DISTRIBUTION_POINTS,
             FRESHEST_CRL,
@@ -249,7 +235,6 @@ mod tests {
             TEMPLATE_NAME,
             TEMPLATE_OID,
             SUBJECT_KEY_IDENTIFIER,
-            AUTHORITY_KEY_IDENTIFIER,
         ] {
             let der = test_certificate(&[(oid, &[0x30, 0x80])]);
             let bad = Certificate::read(&der).unwrap();
@@ -261,7 +246,6 @@ mod tests {
                 bad.application_policies().is_err(),
                 bad.templates().is_err(),
                 bad.subject_key().is_err(),
-                bad.authority_key().is_err(),
             ];
             assert_eq!(errors.into_iter().filter(|error| *error).count(), 1, "{}", dotted(oid));
         }
@@ -272,7 +256,7 @@ mod tests {
         fn extension_readers_are_total(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
             let wrapped = element(tag::SEQUENCE, &[&element(tag::SEQUENCE, &[&bytes])]);
             for value in [&bytes, &wrapped] {
-                let _ = (distribution_points(value), authority_key(value), policies(value), general_name_uris(value));
+                let _ = (distribution_points(value), policies(value), general_name_uris(value));
             }
         }
     }

@@ -136,13 +136,28 @@ impl Revocation {
     }
 
     /// What was fetched; nothing where no distribution point may be.
-    pub(crate) fn fetch_counts(&self) -> Option<FetchCounts> {
-        self.fetcher.as_ref().map(|fetcher| fetcher.counts())
+    pub fn fetch_counts(&self) -> Vec<(&'static str, u64)> {
+        let Some(FetchCounts { asked, errors, bytes }) = self.fetcher.as_ref().map(|fetcher| fetcher.counts()) else {
+            return Vec::new();
+        };
+        vec![("asked", asked), ("errors", errors), ("bytes", bytes)]
     }
 
-    /// What was asked of responders; nothing where none is configured.
-    pub(crate) fn ocsp_counts(&self) -> Option<OcspCounts> {
-        self.ocsp.as_ref().map(Ocsp::counts)
+    /// What came of questions to responders, by name; nothing where none is configured.
+    pub fn ocsp_counts(&self) -> Vec<(&'static str, u64)> {
+        let Some(counts) = self.ocsp.as_ref().map(Ocsp::counts) else { return Vec::new() };
+        let OcspCounts { asked, good, revoked, unvouched, untrusted, breaker_open, fetch_errors, unchecked_delegates, bytes: _ } =
+            counts;
+        vec![
+            ("asked", asked),
+            ("good", good),
+            ("revoked", revoked),
+            ("unvouched", unvouched),
+            ("untrusted", untrusted),
+            ("breaker-open", breaker_open),
+            ("fetch-error", fetch_errors),
+            ("unchecked-delegate", unchecked_delegates),
+        ]
     }
 
     #[cfg(test)]

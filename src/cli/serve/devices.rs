@@ -114,7 +114,9 @@ impl Standing for Admitted {
         known.push(device.to_owned());
         drop(known);
         let account = self.account.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        account.into_iter().for_each(|account| self.sighted(&account, Some(device)));
+        if let Some(account) = account {
+            self.sighted(&account, Some(device));
+        }
     }
 
     fn recheck_interval(&self) -> Duration {

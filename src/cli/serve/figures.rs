@@ -101,6 +101,11 @@ struct DecisionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    answer: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RuleLabels {
     rule: &'static str,
     strength: &'static str,
@@ -179,16 +184,30 @@ fn revocation(revocation: &Revocation, registry: &mut Registry) {
         decisions.get_or_create(&DecisionLabels { decision: decision.name() }).inc_by(count);
     }
     registry.register("revocation_decisions", "How revocation was decided, and what became of CRLs", decisions);
+    let answers = Family::<AnswerLabels, Counter>::default();
+    for (answer, count) in revocation.ocsp_counts() {
+        answers.get_or_create(&AnswerLabels { answer }).inc_by(count);
+    }
+    let fetches = Family::<AnswerLabels, Counter>::default();
+    for (answer, count) in revocation.fetch_counts() {
+        fetches.get_or_create(&AnswerLabels { answer }).inc_by(count);
+    }
+    registry.register(
+        "crl_fetches",
+        "CRLs asked for at distribution points, those not obtained, and bytes of the others",
+        fetches,
+    );
+    registry.register("ocsp_answers", "What came of questions to OCSP responders", answers);
 }
 
 /// Who was mapped by which rule, and why others were not.
 fn mapping(mapper: &Mapper, registry: &mut Registry) {
     let counts = mapper.counts();
-    let mapped = Family::<RuleLabels, Counter>::default();
+    let by_rule = Family::<RuleLabels, Counter>::default();
     for (rule, strength, count) in &counts.mapped {
-        mapped.get_or_create(&RuleLabels { rule: rule.name(), strength: strength.name() }).inc_by(*count);
+        by_rule.get_or_create(&RuleLabels { rule: rule.name(), strength: strength.name() }).inc_by(*count);
     }
-    registry.register("mappings", "Certificates mapped, by rule and strength; answers from memory are not counted", mapped);
+    registry.register("mappings", "Certificates mapped, by rule and strength; answers from memory are not counted", by_rule);
     let refused = Family::<ReasonLabels, Counter>::default();
     for (cause, count) in &counts.refused {
         refused.get_or_create(&ReasonLabels { reason: cause.code() }).inc_by(*count);

@@ -40,7 +40,7 @@ fn caller_with(user: &str, standing: &Arc<Judged>) -> Caller {
 async fn a_certificate_revoked_while_a_request_waits_ends_the_request_its_tickets_and_its_upstream_connection() {
     let (address, parked, dropped) = parks().await;
     let bridge = Bridge::to(address);
-    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(account("alice")) });
+    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(Ok(account("alice"))) });
     let mut device = bridge.device_as(caller_with("alice", &standing)).await;
     device.send("GET /eas/ping HTTP/1.1\r\nHost: a\r\n\r\n").await;
     until(|| parked.load(Ordering::SeqCst) == 1).await;
@@ -61,7 +61,7 @@ async fn a_certificate_revoked_while_a_request_waits_ends_the_request_its_ticket
 async fn an_idle_connection_whose_certificate_was_revoked_is_closed_within_the_interval() {
     let (address, ..) = parks().await;
     let bridge = Bridge::to(address);
-    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(account("alice")) });
+    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(Ok(account("alice"))) });
     let mut device = bridge.device_as(caller_with("alice", &standing)).await;
     assert_eq!(device.get("/eas").await.status, 200);
     standing.now(Err(Cause::CertificateRevoked.into()));
@@ -75,14 +75,14 @@ async fn an_idle_connection_whose_certificate_was_revoked_is_closed_within_the_i
 async fn a_request_after_the_account_was_disabled_is_refused_and_leaves_no_upstream_connection() {
     let (address, ..) = parks().await;
     let bridge = Bridge::to(address);
-    let standing = Arc::new(Judged::new(account("alice")));
+    let standing = Arc::new(Judged::new(Ok(account("alice"))));
     let mut device = bridge.device_as(caller_with("alice", &standing)).await;
     assert_eq!(device.get("/eas").await.text(), "0");
     standing.now(Err(Cause::AccountDisabled.into()));
     assert_eq!(device.get("/eas").await.status, 403);
     assert_eq!(device.get("/eas").await.status, 403);
     assert_eq!(*bridge.tokens.evicted.lock().unwrap(), ["alice"], "once");
-    standing.now(account("alice"));
+    standing.now(Ok(account("alice")));
     assert_eq!(device.get("/eas").await.text(), "1", "the kept connection is gone");
     let reasons: Vec<_> = bridge.finish().await.iter().map(|event| event["reason"].clone()).collect();
     assert_eq!(reasons.iter().filter(|reason| **reason == "account-disabled").count(), 2);
@@ -93,7 +93,7 @@ async fn trouble_of_our_own_is_no_verdict_on_the_certificate() {
     assert_eq!(Cause::DirectoryUnreachable.answer(), Told::Unavailable);
     let (address, parked, dropped) = parks().await;
     let bridge = Bridge::to(address);
-    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(account("alice")) });
+    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(Ok(account("alice"))) });
     let mut waiting = bridge.device_as(caller_with("alice", &standing)).await;
     let mut device = bridge.device_as(caller_with("alice", &standing)).await;
     waiting.send("GET /eas/ping HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -111,7 +111,7 @@ async fn trouble_of_our_own_is_no_verdict_on_the_certificate() {
 async fn missing_revocation_data_ends_a_waiting_request_but_drops_no_tickets() {
     let (address, parked, dropped) = parks().await;
     let bridge = Bridge::to(address);
-    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(account("alice")) });
+    let standing = Arc::new(Judged { recheck: SOON, ..Judged::new(Ok(account("alice"))) });
     let mut device = bridge.device_as(caller_with("alice", &standing)).await;
     device.send("GET /eas/ping HTTP/1.1\r\nHost: a\r\n\r\n").await;
     until(|| parked.load(Ordering::SeqCst) == 1).await;
@@ -126,10 +126,10 @@ async fn missing_revocation_data_ends_a_waiting_request_but_drops_no_tickets() {
 async fn a_certificate_that_stands_for_another_account_now_shares_nothing_with_the_old_one() {
     let (address, ..) = parks().await;
     let bridge = Bridge::to(address);
-    let standing = Arc::new(Judged { asking: true, ..Judged::new(account("alice")) });
+    let standing = Arc::new(Judged { asking: true, ..Judged::new(Ok(account("alice"))) });
     let mut device = bridge.device_as(caller_with("alice", &standing)).await;
     assert_eq!(device.get("/eas").await.text(), "0");
-    standing.now(account("bob"));
+    standing.now(Ok(account("bob")));
     assert_eq!(device.get("/eas").await.text(), "1");
     assert_eq!(*bridge.tokens.evicted.lock().unwrap(), ["alice"]);
     let principals: Vec<_> = bridge.finish().await.iter().map(|event| event["principal"].clone()).collect();
