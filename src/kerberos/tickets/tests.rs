@@ -5,6 +5,7 @@ use crate::identity::ExpectedSid;
 use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::wire::ticket::ServiceTicket;
 use crate::kerberos::wire::ticket::tests::service_ticket;
+use crate::naming::sid::Sid;
 use crate::policy::{Fingerprint, Target, TokenFormat};
 
 const SOFT: Duration = Duration::from_mins(15);
@@ -300,4 +301,48 @@ async fn forgetting_is_limited_for_an_spn_and_one_user_cannot_use_that_up() {
         allowed += u32::from(rig.tickets.forget(&user, ticket));
     }
     assert_eq!(allowed, FORGET_LIMIT - 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_account_loses_its_tickets_by_every_name_and_no_other_account_does() {
+    let rig = Rig::new();
+    let sid = Sid::parse("S-1-5-21-1-2-3-1104").unwrap();
+    let by_another_rule = key_to("alice2@corp.example", "mbx1");
+    let (kept, _) = rig.get(&key_to("bob@corp.example", "mbx1"), Ok(())).await.unwrap();
+    for key in [alice(), key_to("alice@corp.example", "mbx2")] {
+        rig.get(&key, Ok(())).await.unwrap();
+    }
+    let other_name = async || {
+        let found = ticket(Duration::from_hours(10));
+        let facts = TicketFacts { sid: Some(sid.clone()), ..found.facts.clone() };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        rig.tickets.get(&by_another_rule, deadline, || async move { Ok(CachedTicket { facts, ..found }) }).await.unwrap().1
+    };
+    assert!(!other_name().await);
+    assert_eq!(rig.tickets.evict(&Principal::for_test("alice@corp.example", ExpectedSid::Is(sid.clone()))), 3);
+    for key in [alice(), key_to("alice@corp.example", "mbx2")] {
+        assert!(!rig.get(&key, Ok(())).await.unwrap().1, "acquired anew");
+    }
+    assert!(!other_name().await, "acquired anew");
+    assert_eq!(rig.get(&key_to("bob@corp.example", "mbx1"), Ok(())).await, Ok((kept, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_lands_after_its_account_was_evicted_is_not_kept() {
+    let rig = Rig::new();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let (tickets, deadline) = (Arc::clone(&rig.tickets), Instant::now() + Duration::from_secs(5));
+    let waiting = tokio::spawn(async move {
+        let acquire = || async move {
+            let _ = released.await;
+            Ok(ticket(Duration::from_hours(10)))
+        };
+        tickets.get(&alice(), deadline, acquire).await.map(|(ticket, _)| ticket.facts.id)
+    });
+    tokio::task::yield_now().await;
+    rig.tickets.evict(&Principal::for_test("alice@corp.example", ExpectedSid::PinOnFirstUse));
+    release.send(()).unwrap();
+    let landed = waiting.await.unwrap().unwrap();
+    let (next, hit) = rig.get(&alice(), Ok(())).await.unwrap();
+    assert!(!hit && next != landed);
 }
