@@ -84,6 +84,25 @@ async fn each_weak_rule_finds_its_account_for_the_issuer_it_names_and_for_no_oth
 }
 
 #[tokio::test]
+async fn a_name_that_the_policy_vouches_for_is_strong_and_any_other_is_no_mapping() {
+    let lab = Lab::get();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let policy_file = directory.path().join("policy.txt");
+    let thumbprint = lab.thumbprint("device-ca");
+    let rule = |policy: &str| {
+        std::fs::write(&policy_file, policy).expect("the policy is written");
+        RuleSettings::StrongNameMatch { policy_file: policy_file.clone(), issuers: vec![lab.pki("device-ca.pem")] }
+    };
+    let vouched = format!("{thumbprint}; 1.3.6.1.4.1.32473.1.1; UpnSuffix=corp.example");
+    let principal = who(&lab, rule(&vouched), "alice-policy").await.expect("a strong name");
+    assert!(is(&lab, &principal, "alice"), "{principal:?}");
+    assert_eq!((principal.rule().name(), principal.strength()), ("strong-name-match", Strength::Strong));
+    assert!(who(&lab, rule(&vouched), "alice-no-sid").await.is_err(), "it asserts no policy");
+    let elsewhere = format!("{thumbprint}; 1.3.6.1.4.1.32473.1.1; UpnSuffix=elsewhere.example");
+    assert!(who(&lab, rule(&elsewhere), "alice-policy").await.is_err());
+}
+
+#[tokio::test]
 async fn the_static_table_names_the_account_of_one_certificate_only() {
     let lab = Lab::get();
     let certificate = lab.claims("asi-i").certificate();

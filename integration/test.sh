@@ -6,7 +6,7 @@
 #   install      the Debian packages that are missing
 #   lint         rustfmt, clippy and rustdoc, warnings denied, each counted as one test
 #   unit         unit, property and documentation tests: need neither root nor the network
-#   fuzz         every decoder of a peer's bytes under libFuzzer for FUZZ_SECONDS (default: 2), each
+#   fuzz         every decoder of a peer's bytes under libFuzzer for FUZZ_SECONDS (default: 10), each
 #                counted as one test
 #   integration  tests against a real domain in a lab of their own
 #   demo         the demonstration, without a terminal, counted as one test
@@ -116,7 +116,7 @@ part_unit() { cargo_tests unit cargo test --locked; }
 part_fuzz() {
     heading 'fuzz'
     local status=0 ok bad
-    "$HERE/fuzz.sh" "${FUZZ_SECONDS:-2}" 2>&1 | tee "$scratch/fuzz" || status=$?
+    "$HERE/fuzz.sh" "${FUZZ_SECONDS:-10}" 2>&1 | tee "$scratch/fuzz" || status=$?
     ok=$(grep -c '^fuzz: .*nothing found$' "$scratch/fuzz" || true)
     bad=$(grep -c '^fuzz: .*FAILED' "$scratch/fuzz" || true)
     passed=$((passed + ok))

@@ -186,8 +186,21 @@ impl Bridge {
 
     /// Asks for a graceful stop.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Changes the configuration and waits until the bridge says what it made of it.
+    pub fn reload(&self, settings: &Settings, said: &str) {
+        let before = self.log().matches(said).count();
+        let text = settings.text(self.directory.path());
+        std::fs::write(self.directory.path().join("kcd-bridge.toml"), text).expect("the configuration is written");
+        self.signal(rustix::process::Signal::HUP);
+        eventually(said, || (self.log().matches(said).count() > before).then_some(()));
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.process.id().cast_signed()).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the bridge takes a signal");
+        rustix::process::kill_process(pid, signal).expect("the bridge takes a signal");
     }
 }
 

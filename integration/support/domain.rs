@@ -95,6 +95,12 @@ impl Lab {
         vec![WeakIssuer { certificate: self.pki(&format!("{ca}.pem")), allowed_suffixes }]
     }
 
+    /// SHA-1 of a CA's certificate, as Windows shows it.
+    pub fn thumbprint(&self, ca: &str) -> String {
+        use sha1::Digest as _;
+        sha1::Sha1::digest(self.certificate(ca)).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat()
+    }
+
     pub fn issuer_file(&self, ca: &str) -> Vec<PathBuf> {
         vec![self.pki(&format!("{ca}.pem"))]
     }
