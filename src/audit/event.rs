@@ -25,6 +25,9 @@ pub struct Event {
     /// The client certificate, as far as it was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Why the certificate was let in although nothing says whether it is revoked (policy `prefer`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unvouched: Option<String>,
     /// Mapping rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mapper: Option<&'static str>,
@@ -134,6 +137,12 @@ pub struct Certificate {
     /// End of validity: RFC 3339, UTC.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub not_after: String,
+    /// AD CS templates it was issued from, by name or OID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<String>,
+    /// Certificate policies it asserts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
 }
 
 /// The service ticket, without its secrets.
@@ -166,7 +175,14 @@ impl Certificate {
     /// Names a certificate by what it says of itself.
     pub fn of(facts: &CertificateFacts) -> Self {
         let not_after = if facts.not_after == 0 { String::new() } else { rfc3339(facts.not_after, None) };
-        Self { sha256: facts.fingerprint.to_string(), issuer: facts.issuer.clone(), serial: facts.serial.clone(), not_after }
+        Self {
+            sha256: facts.fingerprint.to_string(),
+            issuer: facts.issuer.clone(),
+            serial: facts.serial.clone(),
+            not_after,
+            templates: facts.templates.clone(),
+            policies: facts.policies.clone(),
+        }
     }
 }
 

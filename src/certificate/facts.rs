@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::certificate::{Certificate, hex, name};
+use crate::certificate::{Certificate, Template, dotted, hex, name};
 
 /// SHA-256 of a leaf certificate's DER.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +63,10 @@ pub struct CertificateFacts {
     pub subject: String,
     /// Serial number in hexadecimal, as encoded.
     pub serial: String,
+    /// AD CS templates it was issued from: names of version 1, OIDs of version 2; none where they cannot be read.
+    pub templates: Vec<String>,
+    /// Certificate policies it asserts, as dotted OIDs; none where they cannot be read.
+    pub policies: Vec<String>,
     /// End of validity, seconds since 1970; 0 where the certificate could not be read.
     pub not_after: i64,
 }
@@ -75,8 +79,18 @@ impl CertificateFacts {
             fingerprint: Fingerprint::of(leaf),
             issuer: read.as_ref().map(|certificate| name::text(certificate.issuer)).unwrap_or_default(),
             subject: read.as_ref().map(|certificate| name::text(certificate.subject)).unwrap_or_default(),
+            templates: listed(read.as_ref().and_then(|certificate| certificate.templates().ok()), |template| match template {
+                Template::Name(text) | Template::Oid(text) => text,
+            }),
+            policies: listed(read.as_ref().and_then(|certificate| certificate.policies().ok()), dotted),
             not_after: read.as_ref().map_or(0, |certificate| certificate.not_after),
             serial: read.map(|certificate| hex(certificate.serial.get(..64).unwrap_or(certificate.serial))).unwrap_or_default(),
         }
     }
+}
+
+/// What a log shows of a list that a peer wrote: a few members, none of them long.
+fn listed<T>(members: Option<Vec<T>>, text: impl Fn(T) -> String) -> Vec<String> {
+    let shown = |member| text(member).chars().filter(|c| !c.is_control()).take(128).collect();
+    members.unwrap_or_default().into_iter().take(8).map(shown).collect()
 }

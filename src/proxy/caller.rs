@@ -28,6 +28,11 @@ pub trait Standing: Send + Sync {
     /// account that may be impersonated.
     fn account(&self) -> Judgement<'_>;
 
+    /// Why the certificate was let in although nothing says whether it is revoked, where that is so.
+    fn unvouched(&self) -> Option<Failure> {
+        None
+    }
+
     /// Notes that a request named this ActiveSync device: for forecasts, believed by nobody.
     fn note_device(&self, _device: &str) {}
 

@@ -126,7 +126,7 @@ async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Inc
     let refusal = shared.take_refusal();
     let mut record = Record::begin(connection, Some(shared.flight())).await;
     let judged = proxy.judge(caller, account).await;
-    record.note_account(&judged);
+    record.note_account(&judged, caller.standing.unvouched());
     if let Some(failure) = refusal {
         return answer::refuse(failure, record);
     }

@@ -47,8 +47,9 @@ impl Record {
     }
 
     /// Notes whom the certificate stands for.
-    pub(super) fn note_account(&mut self, judged: &Result<Arc<Principal>, Failure>) {
+    pub(super) fn note_account(&mut self, judged: &Result<Arc<Principal>, Failure>, unvouched: Option<Failure>) {
         let Ok(principal) = judged else { return };
+        self.event.unvouched = unvouched.map(|failure| format!("{}: {}", failure.cause.code(), failure.detail));
         self.event.mapper = Some(principal.rule().name());
         self.event.strength = Some(principal.strength().name());
         self.event.principal = Some(principal.to_string());

@@ -64,7 +64,7 @@ where
     if let Some(failure) = unserved {
         let mut record = Record::begin(&connection, None).await;
         if let Judgement::Known(known) = connection.caller.standing.account() {
-            record.note_account(&known);
+            record.note_account(&known, connection.caller.standing.unvouched());
         }
         record.fail(failure);
     }

@@ -135,3 +135,16 @@ async fn a_certificate_that_stands_for_another_account_now_shares_nothing_with_t
     let principals: Vec<_> = bridge.finish().await.iter().map(|event| event["principal"].clone()).collect();
     assert_eq!(principals, ["alice", "bob"]);
 }
+
+#[tokio::test]
+async fn the_event_says_that_nothing_vouched_for_the_certificate() {
+    let (address, ..) = parks().await;
+    let bridge = Bridge::to(address);
+    let unvouched = Some(Failure::new(Cause::RevocationUnknown, "no answer"));
+    let standing = Arc::new(Judged { unvouched, ..Judged::new(Ok(account("alice"))) });
+    assert_eq!(bridge.device_as(caller_with("alice", &standing)).await.get("/eas").await.status, 200);
+    assert_eq!(bridge.device("bob").await.get("/eas").await.status, 200);
+    let events = bridge.finish().await;
+    let told: Vec<_> = events.iter().map(|event| &event["unvouched"]).collect();
+    assert_eq!(told, [&Value::from("revocation-unknown: no answer"), &Value::Null]);
+}
