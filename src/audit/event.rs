@@ -25,6 +25,9 @@ pub struct Event {
     /// The client certificate, as far as it was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Why nothing says whether the certificate is revoked, where it was let in nevertheless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unvouched: Option<String>,
     /// Mapping rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mapper: Option<&'static str>,

@@ -28,6 +28,11 @@ pub trait Standing: Send + Sync {
     /// account that may be impersonated.
     fn account(&self) -> Judgement<'_>;
 
+    /// Why it is let in although nothing says that its certificate is not revoked, as judged last; mostly nothing.
+    fn unvouched(&self) -> Option<Failure> {
+        None
+    }
+
     /// Notes that a request named this ActiveSync device: for forecasts, believed by nobody.
     fn note_device(&self, _device: &str) {}
 

@@ -127,6 +127,7 @@ async fn handle<T: TokenSource>(connection: &Connection<T>, request: Request<Inc
     let mut record = Record::begin(connection, Some(shared.flight())).await;
     let judged = proxy.judge(caller, account).await;
     record.note_account(&judged);
+    record.note_unvouched(caller.standing.unvouched());
     if let Some(failure) = refusal {
         return answer::refuse(failure, record);
     }

@@ -54,6 +54,11 @@ impl Record {
         self.event.principal = Some(principal.to_string());
     }
 
+    /// Notes that nobody vouched for the certificate.
+    pub(super) fn note_unvouched(&mut self, unvouched: Option<Failure>) {
+        self.event.unvouched = unvouched.map(|failure| failure.detail);
+    }
+
     /// Notes what is asked for.
     pub(super) fn note_request(&mut self, head: &Parts) {
         self.event.method = Some(shortened(head.method.as_str()));

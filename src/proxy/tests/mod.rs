@@ -184,11 +184,12 @@ struct Judged {
     /// Whether somebody has to be asked first.
     asking: bool,
     judgements: AtomicUsize,
+    unvouched: Option<Failure>,
 }
 
 impl Judged {
     fn new(account: Result<Arc<Principal>, Failure>) -> Self {
-        Self { account: Mutex::new(account), recheck: PATIENCE, asking: false, judgements: AtomicUsize::new(0) }
+        Self { account: Mutex::new(account), recheck: PATIENCE, asking: false, judgements: AtomicUsize::new(0), unvouched: None }
     }
 
     fn now(&self, account: Result<Arc<Principal>, Failure>) {
@@ -207,6 +208,10 @@ impl Standing for Judged {
             tokio::task::yield_now().await;
             account
         }))
+    }
+
+    fn unvouched(&self) -> Option<Failure> {
+        self.unvouched.clone()
     }
 
     fn recheck_interval(&self) -> Duration {
