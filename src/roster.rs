@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -116,12 +116,13 @@ impl Roster {
     /// Those that end within so many seconds of `now`, the next one first.
     pub fn ending(&self, now: i64, within: i64) -> Vec<Ending> {
         let entries = self.lock();
-        let mut by_principal: HashMap<&str, Vec<&Entry>> = HashMap::new();
-        for entry in entries.values() {
-            by_principal.entry(&entry.principal).or_default().push(entry);
+        let soon = || entries.iter().filter(|(_, entry)| entry.not_after <= now.saturating_add(within));
+        let concerned: HashSet<&str> = soon().map(|(_, entry)| &*entry.principal).collect();
+        let mut latest: HashMap<&str, Latest<'_>> = HashMap::new();
+        for entry in entries.values().filter(|entry| concerned.contains(&*entry.principal)) {
+            latest.entry(&entry.principal).or_default().note(entry);
         }
-        let soon = entries.iter().filter(|(_, entry)| entry.not_after <= now.saturating_add(within));
-        let mut ending: Vec<_> = soon
+        let mut ending: Vec<_> = soon()
             .map(|(certificate, entry)| Ending {
                 principal: entry.principal.clone(),
                 devices: entry.devices.iter().cloned().collect(),
@@ -131,9 +132,7 @@ impl Roster {
                 not_after: entry.not_after,
                 days_left: (entry.not_after - now).div_euclid(DAY),
                 last_seen: entry.last_seen,
-                renewed: by_principal
-                    .get(&*entry.principal)
-                    .is_some_and(|others| others.iter().any(|other| other.replaces(entry))),
+                renewed: latest.get(&*entry.principal).is_some_and(|latest| latest.replaces(entry)),
             })
             .collect();
         ending.sort_by(|one, other| (one.not_after, &one.sha256).cmp(&(other.not_after, &other.sha256)));
@@ -145,12 +144,32 @@ impl Roster {
     }
 }
 
-impl Entry {
-    /// Whether the holder of the other one has this one now.
-    fn replaces(&self, other: &Self) -> bool {
-        let same_device =
-            self.devices.is_empty() || other.devices.is_empty() || self.devices.intersection(&other.devices).next().is_some();
-        self.not_after > other.not_after && same_device
+/// The latest ends of one user's certificates: one user may have thousands of devices.
+#[derive(Default)]
+struct Latest<'a> {
+    of_any: Option<i64>,
+    of_unknown_devices: Option<i64>,
+    by_device: HashMap<&'a str, i64>,
+}
+
+impl<'a> Latest<'a> {
+    fn note(&mut self, entry: &'a Entry) {
+        let end = entry.not_after;
+        self.of_any = self.of_any.max(Some(end));
+        if entry.devices.is_empty() {
+            self.of_unknown_devices = self.of_unknown_devices.max(Some(end));
+        }
+        for device in &entry.devices {
+            let latest = self.by_device.entry(device).or_insert(end);
+            *latest = end.max(*latest);
+        }
+    }
+
+    /// Whether the holder of this certificate has a later one: for the same device, where both devices are known.
+    fn replaces(&self, entry: &Entry) -> bool {
+        let of_its_devices = entry.devices.iter().filter_map(|device| self.by_device.get(&**device).copied()).max();
+        let latest = if entry.devices.is_empty() { self.of_any } else { self.of_unknown_devices.max(of_its_devices) };
+        latest > Some(entry.not_after)
     }
 }
 
@@ -214,6 +233,22 @@ mod tests {
         ]);
         let renewed: Vec<_> = roster.ending(NOW, 30 * DAY).into_iter().map(|ending| (ending.principal, ending.renewed)).collect();
         let expected = [("alice", true), ("bob", false), ("carol", true), ("dave", false)];
+        assert_eq!(renewed, expected.map(|(principal, renewed)| (principal.to_owned(), renewed)));
+    }
+
+    #[test]
+    fn an_unknown_device_may_be_any_and_one_of_several_devices_is_enough() {
+        let roster = roster([
+            sighting(1, "alice", Some("phone"), 5),
+            sighting(2, "alice", None, 300),
+            sighting(3, "bob", Some("phone"), 5),
+            sighting(3, "bob", Some("tablet"), 5),
+            sighting(4, "bob", Some("tablet"), 300),
+            sighting(5, "carol", Some("phone"), 5),
+            sighting(6, "carol", Some("phone"), 5),
+        ]);
+        let renewed: Vec<_> = roster.ending(NOW, 30 * DAY).into_iter().map(|ending| (ending.principal, ending.renewed)).collect();
+        let expected = [("alice", true), ("bob", true), ("carol", false), ("carol", false)];
         assert_eq!(renewed, expected.map(|(principal, renewed)| (principal.to_owned(), renewed)));
     }
 

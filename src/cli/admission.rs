@@ -17,6 +17,9 @@ use crate::tls::{self, NtAuth, Trust};
 /// Time for everybody who has to be asked about one certificate: responders, distribution points, the directory.
 pub(in crate::cli) const JUDGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The directory's NTAuth store.
+type NtAuthStore = Vec<CertificateDer<'static>>;
+
 /// Who decides whether a certificate is let in, and for whom.
 #[derive(Debug)]
 pub(in crate::cli) struct Admission {
@@ -25,30 +28,38 @@ pub(in crate::cli) struct Admission {
     pub(in crate::cli) mapper: Arc<Mapper>,
     pub(in crate::cli) directory: Option<Directory>,
     /// The NTAuth store as the directory gave it, where the configuration wants it from there.
-    pub(in crate::cli) nt_auth: Option<Vec<CertificateDer<'static>>>,
+    pub(in crate::cli) nt_auth: Option<NtAuthStore>,
 }
 
 impl Admission {
     /// Reads every file. The directory is asked for its NTAuth store where that is configured; while it does not answer, nobody is
     /// let in.
     pub(in crate::cli) async fn load(config: &Config) -> Result<Self, String> {
+        Self::made(config, None).await
+    }
+
+    /// The same in the place of another, which was made from `before`: what it knows to be revoked stays so, and while the same
+    /// directory does not answer, its NTAuth store is taken to be what it was.
+    pub(in crate::cli) async fn load_after(&self, before: &Config, config: &Config) -> Result<Self, String> {
+        let same_directory = before.directory == config.directory;
+        let nt_auth = self.nt_auth.as_ref().filter(|_| same_directory);
+        Self::made(config, Some((&self.revocation, nt_auth))).await
+    }
+
+    async fn made(config: &Config, before: Option<(&Arc<Revocation>, Option<&NtAuthStore>)>) -> Result<Self, String> {
+        let (earlier, known_nt_auth) = before.unzip();
         let directory = config.directory.as_ref().map(Directory::load).transpose().map_err(|error| error.to_string())?;
         let known = tls::authorities(&config.client_certificates).map_err(|error| error.to_string())?;
         let revocation = {
             let config = config.client_certificates.revocation.clone();
             let directory = directory.clone().map(|directory| Arc::new(directory) as Arc<dyn ListSource>);
+            let earlier = earlier.map(Arc::clone);
             // CRLs may be large.
-            let loading = tokio::task::spawn_blocking(move || Revocation::load(&config, known, directory));
+            let loading = tokio::task::spawn_blocking(move || Revocation::load(&config, known, directory, earlier.as_deref()));
             loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?
         };
         let nt_auth = match (&config.client_certificates.nt_auth, &directory) {
-            (NtAuth::Directory, Some(directory)) => nt_auth(directory)
-                .await
-                .inspect_err(|failure| {
-                    let remedy = failure.cause.remedy();
-                    error!(remedy, "the NTAuth store cannot be read, nobody is let in until it can: {failure}");
-                })
-                .ok(),
+            (NtAuth::Directory, Some(directory)) => known_or_read(directory, known_nt_auth.flatten()).await,
             _ => None,
         };
         let trust = Arc::new(Self::trust(config, &revocation, nt_auth.as_deref())?);
@@ -89,8 +100,22 @@ impl Admission {
     }
 }
 
-async fn nt_auth(directory: &Directory) -> Result<Vec<CertificateDer<'static>>, Failure> {
+async fn nt_auth(directory: &Directory) -> Result<NtAuthStore, Failure> {
     directory.nt_auth(Instant::now() + JUDGEMENT_TIMEOUT).await
+}
+
+/// The store as it is, or else as it was.
+async fn known_or_read(directory: &Directory, known: Option<&NtAuthStore>) -> Option<NtAuthStore> {
+    let failure = match nt_auth(directory).await {
+        Ok(store) => return Some(store),
+        Err(failure) => failure,
+    };
+    let remedy = failure.cause.remedy();
+    match known {
+        Some(_) => error!(remedy, "the NTAuth store cannot be read, it stays as it was: {failure}"),
+        None => error!(remedy, "the NTAuth store cannot be read, nobody is let in until it can: {failure}"),
+    }
+    known.cloned()
 }
 
 /// Why a configuration file cannot be used, every problem on a line of its own.

@@ -33,7 +33,9 @@ pub(in crate::cli) fn write(path: &Path, text: &str) -> io::Result<()> {
     temporary.push(name);
     temporary.push(".new");
     let temporary = path.with_file_name(temporary);
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+    // Others may write there: a link that somebody planted is replaced, not followed.
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     drop(file);
     fs::rename(&temporary, path)
@@ -58,6 +60,16 @@ mod tests {
         let text = render(&[&One]);
         assert!(text.contains("# HELP kcd_bridge_answer What it is.\n"), "{text}");
         assert!(text.contains("\nkcd_bridge_answer 42\n"), "{text}");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_temporary_file_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, victim) = (directory.path().join("kcd-bridge.prom"), directory.path().join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join(".kcd-bridge.prom.new")).unwrap();
+        write(&path, "new").unwrap();
+        assert_eq!((fs::read_to_string(&victim).unwrap(), fs::read_to_string(&path).unwrap()), ("precious".into(), "new".into()));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::directory::pool::{Means, Pool, Source};
 use crate::directory::question::{Base, Question};
 use crate::directory::server::{Pace, ServerHealth, ServerRole};
 use crate::directory::{
-    Account, Accounts, Answer, DirectoryConfig, DirectorySecurity, DirectoryServer, DirectorySource, Filter, RootDse,
+    Account, Accounts, Answer, Attribute, DirectoryConfig, DirectorySecurity, DirectoryServer, DirectorySource, Filter, RootDse,
 };
 use crate::dns::Dns;
 use crate::failure::{Cause, Failure};
@@ -147,6 +147,7 @@ impl Directory {
             attributes: vec!["uPNSuffixes".to_owned(), "dnsRoot".to_owned()],
             entries: PARTITIONS,
             bytes: ACCOUNT_BYTES,
+            slow: false,
         };
         let found = self.0.domain.ask(&question, None, deadline).await?;
         let mut suffixes = Vec::new();
@@ -164,7 +165,8 @@ impl Directory {
 
     /// One attribute of one object that must exist.
     async fn object(&self, base: Base, attribute: &str, deadline: Instant) -> Result<Vec<Vec<u8>>, Failure> {
-        let question = Question::read(base, &[attribute], VALUE_BYTES);
+        // A CRL may be large.
+        let question = Question { slow: true, ..Question::read(base, &[attribute], VALUE_BYTES) };
         let found = self.0.domain.ask(&question, None, deadline).await?;
         let Some(mut entry) = found.entries.into_iter().next() else {
             let what = match &question.base {
@@ -206,6 +208,8 @@ impl Directory {
             attributes: vec![decode::SID.to_owned()],
             entries: HITS,
             bytes: HITS_BYTES,
+            // Active Directory has no index of certificates (MS-ADA3): every account is looked at.
+            slow: filter.asks_for(Attribute::UserCertificate),
         };
         let found = if self.0.global_catalog {
             // A catalogue's empty base is the whole forest.

@@ -49,6 +49,8 @@ pub(super) struct Search {
     pub(super) entries: usize,
     /// Bytes of the answer at most.
     pub(super) bytes: usize,
+    /// Its server is not to be blamed for the time it takes.
+    pub(super) slow: bool,
 }
 
 /// What a server answered.

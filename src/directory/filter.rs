@@ -40,6 +40,14 @@ impl Filter {
     pub fn equals(attribute: Attribute, value: impl AsRef<[u8]>) -> Self {
         Self::Equals(attribute, value.as_ref().to_vec())
     }
+
+    /// Whether this attribute is compared with anything.
+    pub(super) fn asks_for(&self, attribute: Attribute) -> bool {
+        match self {
+            Self::Equals(compared, _) => *compared == attribute,
+            Self::And(parts) | Self::Or(parts) => parts.iter().any(|part| part.asks_for(attribute)),
+        }
+    }
 }
 
 /// A question with what can be answered without asking taken out of it.

@@ -14,6 +14,8 @@ pub(super) struct Question {
     pub(super) attributes: Vec<String>,
     pub(super) entries: usize,
     pub(super) bytes: usize,
+    /// It takes its time: a server that does not answer it in time may still be well.
+    pub(super) slow: bool,
 }
 
 /// Where a search begins.
@@ -36,6 +38,7 @@ impl Question {
             attributes: attributes.iter().map(|&name| name.to_owned()).collect(),
             entries: 1,
             bytes,
+            slow: false,
         }
     }
 
@@ -58,6 +61,7 @@ impl Question {
             attributes: self.attributes.clone(),
             entries: self.entries,
             bytes: self.bytes,
+            slow: self.slow,
         }
     }
 }

@@ -95,8 +95,10 @@ pub(super) fn bind_refusal(diagnostic: &str) -> Option<&'static str> {
 pub(super) fn of_search(code: u32, diagnostic: &str) -> Trouble {
     let detail = describe(code, diagnostic);
     match code {
-        // Slow, overloaded or going down; or an operationsError: something inside it failed.
-        1 | 3 | 11 | 51 | 52 | 80 => Trouble::unreachable(detail),
+        // The question was too much for it, which says nothing about others.
+        3 | 11 => Trouble::busy(detail),
+        // Overloaded or going down; or an operationsError: something inside it failed.
+        1 | 51 | 52 | 80 => Trouble::unreachable(detail),
         _ => Trouble::Answer(Failure::new(Cause::DirectoryRefused, detail)),
     }
 }
@@ -135,8 +137,11 @@ mod tests {
 
     #[test]
     fn only_a_server_in_trouble_is_passed_over_for_another() {
-        for code in [1, 3, 11, 51, 52] {
+        for code in [1, 51, 52] {
             assert!(matches!(of_search(code, ""), Trouble::Server(_)), "{code}");
+        }
+        for code in [3, 11] {
+            assert!(matches!(of_search(code, ""), Trouble::Busy(_)), "the question, and not the server: {code}");
         }
         for code in [2, 10, 12, 18, 34, 50, 53, 999] {
             let Trouble::Answer(failure) = of_search(code, "") else { panic!("{code}") };

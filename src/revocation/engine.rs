@@ -58,18 +58,23 @@ pub(super) struct Shared {
 
 impl Revocation {
     /// Reads every file and directory now. `known`: the CAs of the configuration, whose lists are verified at once.
-    /// `directory`: for distribution points in LDAP.
+    /// `directory`: for distribution points in LDAP. `before`: the engine that this one takes the place of. What it knows to be revoked
+    /// stays so, and no list older than one of its own is taken.
     pub(crate) fn load(
         config: &RevocationConfig,
         known: Vec<OwnedAuthority>,
         directory: Option<Arc<dyn ListSource>>,
+        before: Option<&Self>,
     ) -> Result<Arc<Self>, LoadError> {
         let fetcher = Arc::new(Fetcher::new(config, directory)?);
         let ocsp = config.ocsp.as_ref().map(|ocsp| Ocsp::new(ocsp, fetcher.http())).transpose()?;
+        if let (Some(ocsp), Some(earlier)) = (&ocsp, before.and_then(|before| before.ocsp.as_ref())) {
+            ocsp.inherit(earlier);
+        }
         let fetcher = (!config.distribution_points.is_empty()).then_some(fetcher);
         let source = fetcher.clone().map(|fetcher| fetcher as Arc<dyn CrlSource>);
         let responder = ocsp.clone().map(|ocsp| Arc::new(ocsp) as Arc<dyn Responder>);
-        let shared = Shared::load(config, known, source, responder)?;
+        let shared = Shared::load(config, known, (source, responder), before.map(|before| &*before.shared))?;
         Ok(Arc::new(Self { shared, fetcher, ocsp }))
     }
 
@@ -81,7 +86,18 @@ impl Revocation {
         fetcher: Option<Arc<dyn CrlSource>>,
         responder: Option<Arc<dyn Responder>>,
     ) -> Result<Arc<Self>, LoadError> {
-        let shared = Shared::load(config, known, fetcher, responder)?;
+        let shared = Shared::load(config, known, (fetcher, responder), None)?;
+        Ok(Arc::new(Self { shared, fetcher: None, ocsp: None }))
+    }
+
+    /// The same in the place of another.
+    #[cfg(test)]
+    pub(super) fn assemble_after(
+        before: &Self,
+        config: &RevocationConfig,
+        fetcher: Option<Arc<dyn CrlSource>>,
+    ) -> Result<Arc<Self>, LoadError> {
+        let shared = Shared::load(config, Vec::new(), (fetcher, None), Some(&before.shared))?;
         Ok(Arc::new(Self { shared, fetcher: None, ocsp: None }))
     }
 
@@ -176,18 +192,21 @@ impl Shared {
     fn load(
         config: &RevocationConfig,
         known: Vec<OwnedAuthority>,
-        fetcher: Option<Arc<dyn CrlSource>>,
-        responder: Option<Arc<dyn Responder>>,
+        (fetcher, responder): (Option<Arc<dyn CrlSource>>, Option<Arc<dyn Responder>>),
+        before: Option<&Self>,
     ) -> Result<Arc<Self>, LoadError> {
+        let allowed = |uri: &str| fetcher.as_ref().is_some_and(|fetcher| fetcher.allows(uri));
+        let points = before.map(|before| before.points.inherited(allowed)).unwrap_or_default();
+        let lists = before.map(|before| Arc::new(before.lists().verified())).unwrap_or_default();
         let shared = Arc::new(Self {
             config: config.clone(),
             fetcher,
             responder,
-            points: Points::default(),
+            points,
             flights: Flights::default(),
             tally: Tally::default(),
             files: Mutex::default(),
-            lists: RwLock::default(),
+            lists: RwLock::new(lists),
             authorities: Mutex::new(known.into_iter().collect()),
             generation: AtomicU64::new(0),
             changes: watch::Sender::new(0),

@@ -2,7 +2,8 @@
 //! stays, and nothing older ever takes its place. Lists by several keys of one name (a renewed CA: `CA.crl`, `CA(1).crl`) live side by
 //! side; which of them speaks for a certificate is a matter of the key that signed it.
 //!
-//! What is held lives as long as the process: after a restart, the files and distribution points decide anew.
+//! What is held lives as long as the process, through changes of the configuration too: after a restart, the files and distribution
+//! points decide anew.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -78,6 +79,13 @@ impl Lists {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Held>> {
         self.by_issuer.values().flatten()
+    }
+
+    /// Those that somebody's key signed.
+    pub(super) fn verified(&self) -> Self {
+        let mut verified = self.clone();
+        verified.retain(|held| held.signer.is_known());
+        verified
     }
 
     /// Takes a list in, or says why not.

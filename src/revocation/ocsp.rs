@@ -162,6 +162,11 @@ impl Ocsp {
         self.0.answers.or_revoked(&key, unvouched(missing))
     }
 
+    /// Takes over what another knows to be revoked.
+    pub(crate) fn inherit(&self, before: &Self) {
+        self.0.answers.inherit(&before.0.answers);
+    }
+
     /// What was done so far.
     pub(crate) fn counts(&self) -> OcspCounts {
         self.0.counters.read()

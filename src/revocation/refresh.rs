@@ -64,6 +64,17 @@ impl Points {
         true
     }
 
+    /// Those that may still be asked, each of them at once: what is there may have changed while the configuration did.
+    pub(super) fn inherited(&self, allowed: impl Fn(&str) -> bool) -> Self {
+        let points = locked(&self.0);
+        let kept = points.iter().filter(|(uri, _)| allowed(uri));
+        let fresh = |(uri, point): (&Arc<str>, &Point)| {
+            let (authority, used) = (point.authority.clone(), Arc::clone(&point.used));
+            (Arc::clone(uri), Point { authority, due: 0, failures: 0, trouble: None, used })
+        };
+        Self(Mutex::new(kept.map(fresh).collect()))
+    }
+
     /// Where its list notes that it is used.
     pub(super) fn used(&self, uri: &str) -> Arc<AtomicI64> {
         locked(&self.0).get(uri).map(|point| Arc::clone(&point.used)).unwrap_or_default()

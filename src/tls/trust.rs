@@ -61,7 +61,7 @@ impl Trust {
 
     /// [`load`](Self::load) with a revocation engine of its own that nobody refreshes: to try certificates once.
     pub fn load_once(config: &ClientTrustConfig, nt_auth: Option<&[CertificateDer<'_>]>) -> Result<Self, LoadError> {
-        Self::load(config, Revocation::load(&config.revocation, authorities(config)?, None)?, nt_auth)
+        Self::load(config, Revocation::load(&config.revocation, authorities(config)?, None, None)?, nt_auth)
     }
 
     pub(in crate::tls) fn with_oracle(
@@ -101,6 +101,7 @@ impl Trust {
     pub async fn settle(&self, chain: VerifiedChain, now: UnixTime, deadline: Instant) -> Result<ClientCertificate, Failure> {
         let chain = if chain.trust == self.id { chain } else { self.verify(&chain.as_presented(), now)? };
         let admission = self.admission(&chain, now, deadline).await?;
+        say_unvouched(&chain.facts, &admission);
         Ok(ClientCertificate::admitted(chain, admission))
     }
 
@@ -136,7 +137,12 @@ impl Trust {
         }
         let admitted = self.admit_again(certificate, now, deadline).await;
         match &admitted {
-            Ok(admission) => certificate.admissions().renew(admission.clone()),
+            Ok(admission) => {
+                if certificate.unvouched().is_none() {
+                    say_unvouched(certificate.facts(), admission);
+                }
+                certificate.admissions().renew(admission.clone());
+            }
             Err(failure) => certificate.admissions().refuse(failure.clone()),
         }
         admitted.map(drop)
@@ -299,6 +305,15 @@ impl Trust {
         }
         configured.append(&mut sent);
         Ok(configured)
+    }
+}
+
+/// Policy `prefer` lets nobody in silently.
+fn say_unvouched(facts: &CertificateFacts, admission: &Admission) {
+    if let Some(failure) = &admission.unvouched {
+        let CertificateFacts { fingerprint, issuer, serial, .. } = facts;
+        let (reason, detail) = (failure.cause.code(), &failure.detail);
+        tracing::warn!(certificate = %fingerprint, issuer, serial, reason, detail, "let in although nothing says that it is not revoked");
     }
 }
 

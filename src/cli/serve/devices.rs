@@ -1,7 +1,6 @@
 //! From a TCP connection to a caller, and the caller's certificate judged again and again.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -74,7 +73,6 @@ impl proxy::Acceptor for Door {
             devices: Arc::clone(&self.0),
             certificate,
             claims,
-            seen: AtomicBool::new(false),
             device_ids: Mutex::default(),
             account: Mutex::default(),
         };
@@ -91,8 +89,6 @@ struct Admitted {
     devices: Arc<Devices>,
     certificate: ClientCertificate,
     claims: Result<Claims, Failure>,
-    /// Whether it stands in the roster.
-    seen: AtomicBool,
     device_ids: Mutex<Vec<String>>,
     /// Whom it stood for last, for the roster.
     account: Mutex<Option<Arc<Principal>>>,
@@ -147,9 +143,11 @@ impl Admitted {
     /// Notes in the roster whom the certificate stands for, once per connection and account.
     fn noted(&self, account: Result<Arc<Principal>, Failure>) -> Result<Arc<Principal>, Failure> {
         let account = account?;
-        if !self.seen.swap(true, Ordering::Relaxed) {
+        let mut known = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.replace(Arc::clone(&account));
+        drop(known);
+        if before.as_ref() != Some(&account) {
             self.sighted(&account, None);
-            *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&account));
         }
         Ok(account)
     }

@@ -33,9 +33,10 @@ pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, f
     let mut broken = false;
     loop {
         if let Some(config) = &config {
-            let text = metrics::render(&[&Figures { devices: &devices, within }]);
-            let file = config.file.clone();
-            let writing = tokio::task::spawn_blocking(move || metrics::write(&file, &text)).await;
+            let (file, devices) = (config.file.clone(), Arc::clone(&devices));
+            // Neither the disk nor a long roster is for a thread that serves connections.
+            let write = move || metrics::write(&file, &metrics::render(&[&Figures { devices: &devices, within }]));
+            let writing = tokio::task::spawn_blocking(write).await;
             let outcome =
                 writing.map_err(|error| error.to_string()).and_then(|written| written.map_err(|error| error.to_string()));
             match (&outcome, broken) {
@@ -49,7 +50,11 @@ pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, f
         tokio::select! {
             () = tokio::time::sleep(wait), if config.is_some() => {}
             () = tokio::time::sleep_until(next_forecast) => {
-                tell(&devices.roster.ending(now(), within), within);
+                let devices = Arc::clone(&devices);
+                let telling = tokio::task::spawn_blocking(move || tell(&devices.roster.ending(now(), within), within));
+                if let Err(error) = telling.await {
+                    error!("the certificates that end soon cannot be told: {error}");
+                }
                 next_forecast += FORECAST_INTERVAL;
             }
             () = shutdown.draining() => return,

@@ -33,6 +33,9 @@ use running::{Running, Words};
 /// Beyond the acquisition's own deadline: the time a token may take when the machine is busy.
 const TOKEN_MARGIN: Duration = Duration::from_secs(1);
 
+/// Beyond the handshake's own deadline: for the reason it ended to be told, to the device and to the audit log.
+const HANDSHAKE_MARGIN: Duration = Duration::from_secs(2);
+
 /// Devices sleep and change networks, but whoever takes nothing for so long in the middle of an answer is gone.
 const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -93,7 +96,7 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     let relay = tokio::spawn(relay.serve(relay_config, async { drop(relay_end.await) }));
     let server_limits = ServerLimits {
         max_connections: listener.max_connections,
-        handshake_timeout: listener.handshake_timeout,
+        handshake_timeout: listener.handshake_timeout + HANDSHAKE_MARGIN,
         stall_timeout: STALL_TIMEOUT,
     };
     tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, shutdown.listen()).run(reload));

@@ -68,7 +68,7 @@ impl Reloader {
         let reading = tokio::task::spawn_blocking(move || admission::read(&path));
         let config = reading.await.map_err(|error| error.to_string())??;
         let credentials = Credentials::load(&config.listener).map_err(|error| error.to_string())?;
-        let admission = Arc::new(Admission::load(&config).await?);
+        let admission = Arc::new(self.devices.admission().load_after(&self.config, &config).await?);
         self.devices.replace(Arc::clone(&admission), Some(credentials)).map_err(|failure| failure.to_string())?;
         self.devices.set_recheck_interval(config.client_certificates.recheck_interval);
         self.refreshing.abort();

@@ -24,7 +24,7 @@ const RULE_KEYS: [(&str, &[&str]); 6] = [
 ];
 
 /// Rules that need no directory.
-const WITHOUT_DIRECTORY: [&str; 5] = ["upn-with-sid", "static", "strong-name-match", "upn", "subject-cn"];
+const WITHOUT_DIRECTORY: [&str; 4] = ["upn-with-sid", "static", "upn", "subject-cn"];
 
 pub(super) fn rules(sections: &[Section<'_>], kerberos: Option<&KerberosConfig>, directory: bool) -> Option<Vec<RuleConfig>> {
     let mut seen = Vec::new();

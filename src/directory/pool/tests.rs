@@ -180,6 +180,33 @@ async fn a_silent_server_leaves_the_next_one_time_to_answer_before_the_deadline(
 }
 
 #[tokio::test]
+async fn a_question_without_an_index_that_is_too_slow_costs_the_other_questions_no_server() {
+    let authority = Authority::new();
+    let asks_for = |filter: &[u8], name: &[u8]| filter.windows(name.len()).any(|window| window == name);
+    let server = authority
+        .server(move |asked| match asked {
+            Asked::Search { filter, .. } if asks_for(filter, b"userCertificate") => Reply::Nothing,
+            other => sound(other),
+        })
+        .await;
+    let config = DirectoryConfig { operation_timeout: Duration::from_millis(200), ..authority.config(&[&server]) };
+    let directory = load(&config);
+    let slow = directory.find(&Filter::equals(Attribute::UserCertificate, b"\x30\x00"), deadline()).await;
+    assert_eq!(slow.unwrap_err().cause, Cause::DirectoryUnreachable);
+    let [health] = directory.health().try_into().unwrap();
+    assert_eq!((health.failures, health.rests), (0, None));
+    finds_alice(&directory).await;
+
+    server.now(|asked| match asked {
+        Asked::Search { scope: 2, .. } => Reply::Nothing,
+        other => sound(other),
+    });
+    assert_eq!(find(&directory).await.unwrap_err().cause, Cause::DirectoryUnreachable);
+    let [health] = directory.health().try_into().unwrap();
+    assert!(health.rests.is_some(), "silence to a quick question is the server's");
+}
+
+#[tokio::test]
 async fn the_deadline_holds_where_every_server_is_silent() {
     let authority = Authority::new();
     let (one, two) = (authority.server(|_| Reply::Nothing).await, authority.server(instead(|| Reply::Nothing)).await);

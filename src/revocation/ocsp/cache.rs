@@ -104,6 +104,13 @@ impl Answers {
         answer
     }
 
+    /// Takes over the revocations of another memory.
+    pub(super) fn inherit(&self, before: &Self) {
+        for (key, entry) in &before.revoked {
+            self.revoked.insert(*key, entry);
+        }
+    }
+
     /// The revocation that is known, whatever its age, or else this.
     pub(super) fn or_revoked(&self, key: &Key, answer: OcspAnswer) -> OcspAnswer {
         self.revoked.get(key).map_or(answer, |entry| entry.answer)

@@ -296,6 +296,49 @@ async fn a_forged_list_is_forgotten_when_its_point_gives_another() {
 }
 
 #[tokio::test]
+async fn what_was_fetched_counts_on_when_the_configuration_changes() {
+    let ca = Ca::new("Device CA");
+    let first = fetching(&Web::with(&[(URI, ca.list(5).revoke(SERIAL, None).sign())]));
+    let device = ca.device(SERIAL).at(&[URI]).held_to(RevocationPolicy::Prefer);
+    assert_eq!(cause(settled(&first, &device).await), Cause::CertificateRevoked);
+
+    let gone = Revocation::assemble_after(&first, &config(), Some(Web::with(&[]))).unwrap();
+    assert_eq!(cause(settled(&gone, &device).await), Cause::CertificateRevoked, "although nobody answers now");
+
+    let older = Web::with(&[(URI, ca.list(4).sign())]);
+    let rolled_back = Revocation::assemble_after(&gone, &config(), Some(older.clone())).unwrap();
+    rolled_back.shared().refresh(NOW);
+    let uri = URI.into();
+    rolled_back.shared().fetch(&uri, &ca.authority(), NOW, Instant::now() + Duration::from_mins(1)).await;
+    assert!(older.asked() > 0 && counted(&rolled_back, "rollback-refused") > 0);
+    assert_eq!(cause(status(&rolled_back, &device)), Cause::CertificateRevoked);
+}
+
+#[tokio::test]
+async fn a_list_in_use_is_fetched_again_as_soon_as_the_configuration_changed() {
+    let ca = Ca::new("Device CA");
+    let device = ca.device(SERIAL).at(&[URI]);
+    let first = fetching(&Web::with(&[(URI, ca.list(1).sign())]));
+    assert!(is_clear(&settled(&first, &device).await));
+    let second = Revocation::assemble_after(&first, &config(), Some(Web::with(&[(URI, ca.list(2).revoke(SERIAL, None).sign())])));
+    let second = second.unwrap();
+    assert!(is_clear(&status(&second, &device)));
+    let mut changes = second.changes();
+    second.shared().refresh(NOW);
+    changes.changed().await.unwrap();
+    assert_eq!(cause(status(&second, &device)), Cause::CertificateRevoked);
+}
+
+#[tokio::test]
+async fn a_list_that_nobody_signed_is_left_behind_when_the_configuration_changes() {
+    let (ca, forger) = (Ca::new("Device CA"), Ca::new("Device CA"));
+    let first = fetching(&Web::with(&[(URI, ca.list(9).signed_by(&forger))]));
+    assert_eq!(cause(settled(&first, &ca.device(SERIAL).at(&[URI])).await), Cause::RevocationUntrusted);
+    let second = Revocation::assemble_after(&first, &config(), None).unwrap();
+    assert_eq!((first.facts().len(), second.facts().len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_revocation_that_a_responder_tells_moves_the_generation() {
     let ca = Ca::new("Device CA");
     let answers = [OcspAnswer::Good { until: at(NOW + 50) }, OcspAnswer::Revoked { reason: None, since: NOW }];
@@ -403,7 +446,7 @@ async fn the_engine_as_configured_fetches_over_http_and_asks_no_responder_that_i
     config.distribution_points = vec![server.url("/")];
     let (responders, timeout) = (vec![server.url("/ocsp")], Duration::from_secs(3));
     config.ocsp = Some(OcspConfig { responders, url: None, timeout, nonce: false, max_age: Duration::from_hours(1) });
-    let engine = Revocation::load(&config, Vec::new(), None).unwrap();
+    let engine = Revocation::load(&config, Vec::new(), None, None).unwrap();
     let uri = server.url("/a.crl");
     let device = ca.device(&[9]).at(&[&uri]);
     assert!(is_clear(&settled(&engine, &device).await));

@@ -63,7 +63,7 @@ fn engine(lists: &[Vec<u8>], known: Vec<OwnedAuthority>, change: impl FnOnce(&mu
     let mut config = config();
     config.crl_files = lists.iter().enumerate().map(|(at, list)| place.put(&format!("{at}.crl"), list)).collect();
     change(&mut config);
-    Revocation::load(&config, known, None).unwrap()
+    Revocation::load(&config, known, None, None).unwrap()
 }
 
 fn at(seconds: i64) -> UnixTime {

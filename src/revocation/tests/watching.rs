@@ -18,7 +18,7 @@ fn watching(place: &Place) -> RevocationConfig {
 }
 
 fn load(config: &RevocationConfig, ca: &Ca) -> Arc<Revocation> {
-    Revocation::load(config, vec![ca.authority()], None).unwrap()
+    Revocation::load(config, vec![ca.authority()], None, None).unwrap()
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn at_the_start_a_configured_file_must_be_there_and_be_a_list() {
     let refused = |bytes: Option<&[u8]>| {
         let mut config = config();
         config.crl_files = vec![bytes.map_or_else(|| place.path("absent"), |bytes| place.put("a.crl", bytes))];
-        Revocation::load(&config, Vec::new(), None).unwrap_err().to_string()
+        Revocation::load(&config, Vec::new(), None, None).unwrap_err().to_string()
     };
     assert!(refused(None).contains("absent"));
     assert!(refused(Some(b"text")).contains("neither a DER CRL"));
@@ -122,7 +122,7 @@ fn at_the_start_a_configured_file_must_be_there_and_be_a_list() {
     assert!(refused(Some(&unknown)).contains("critical extension 1.2.3"));
     let mut config = config();
     config.crl_directories = vec![place.path("absent")];
-    assert!(Revocation::load(&config, Vec::new(), None).is_err());
+    assert!(Revocation::load(&config, Vec::new(), None, None).is_err());
 }
 
 #[test]

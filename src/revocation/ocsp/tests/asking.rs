@@ -266,6 +266,21 @@ async fn answers_about_unknown_certificates_do_not_count_as_failures() {
 }
 
 #[tokio::test]
+async fn what_is_known_to_be_revoked_is_taken_over_and_what_is_good_is_asked_again() {
+    let ca = ca();
+    for (status, kept) in [(revoked(Some(1), NOW - 50), true), (GOOD.to_vec(), false)] {
+        let server = Server::start(says(&ca, &status)).await;
+        let leaf = ca.leaf(9, &[server.url("/ocsp")]);
+        let link = ca.link(&leaf);
+        let (before, after) = (ocsp(&config(&[&server.url("/ocsp")])), ocsp(&config(&[&server.url("/ocsp")])));
+        let answer = before.ask(&link, at(NOW), soon()).await;
+        assert_eq!(after.known(&link, at(NOW)), None);
+        after.inherit(&before);
+        assert_eq!(after.known(&link, at(NOW)), kept.then_some(answer));
+    }
+}
+
+#[tokio::test]
 async fn only_permitted_responders_are_asked() {
     let ca = ca();
     let server = Server::start(says(&ca, GOOD)).await;
