@@ -117,7 +117,7 @@ pub static ROOT: Table = Table {
         table("log", &LOG, Optional("its defaults")),
         table("directory", &DIRECTORY, Optional("no LDAP at all: the upn-with-sid and static rules need none")),
         table("metrics", &METRICS, Optional("no metrics are written")),
-        key("admin", Unknown, Later("leave it out: the log and the audit events say what happens"), "status page and metrics"),
+        key("admin", Unknown, Later("leave it out: [metrics], the log and the audit events say what happens"), "status page"),
     ],
 };
 
