@@ -1,9 +1,15 @@
 //! Whether a key signed something: certificates, CRLs and OCSP responses are signed alike (RFC 5280 section 4.1.1).
 
-use rustls::crypto::aws_lc_rs;
+use std::sync::LazyLock;
+
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use thiserror::Error;
 
 use crate::der::{self, DerError, Reader, tag};
+
+/// What the TLS library accepts in certificates and handshakes.
+static ACCEPTED: LazyLock<WebPkiSupportedAlgorithms> =
+    LazyLock::new(|| aws_lc_rs::default_provider().signature_verification_algorithms);
 
 /// `SEQUENCE { tbs, signatureAlgorithm, signature }`: a Certificate or a CertificateList.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +67,8 @@ pub(crate) fn verify_signature(
     let key_algorithm = info.read(tag::SEQUENCE)?;
     let key = bits(info.read(tag::BIT_STRING)?)?;
     info.finish()?;
-    let supported = aws_lc_rs::default_provider().signature_verification_algorithms.all;
     let mut known = false;
-    for candidate in supported {
+    for candidate in ACCEPTED.all {
         if candidate.signature_alg_id().as_ref() == algorithm && candidate.public_key_alg_id().as_ref() == key_algorithm {
             known = true;
             if candidate.verify_signature(key, message, signature).is_ok() {
