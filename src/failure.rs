@@ -124,15 +124,15 @@ causes! {
     NoCertificate { "no-certificate", Tls, Closed, "the device presented no certificate", "enrol a client certificate on the device" }
     UnknownIssuer { "unknown-issuer", Tls, Closed, "the certificate does not chain to a configured trust anchor", "add the issuing CA to client_certificates.trust_anchors (or intermediates) if its devices are meant to be let in" }
     CertificateExpired { "certificate-expired", Tls, Closed, "the certificate is outside its validity period", "renew the device's certificate; check both clocks" }
-    CertificateRevoked { "certificate-revoked", Tls, Closed, "the certificate is on its issuer's revocation list", "none here: enrol the device anew if that was a mistake" }
+    CertificateRevoked { "certificate-revoked", Tls, Closed, "the certificate, or a CA above it, is revoked: on its issuer's CRL or by its responder", "none here: enrol the device anew if that was a mistake; a hold ends with the CA's next CRL" }
     RevocationUnknown { "revocation-unknown", Tls, Unavailable, "nothing says whether the certificate is revoked: no CRL covers it, no OCSP responder vouches for it", "put a current CRL of its issuer into client_certificates.revocation.crl_files, or let one be fetched: distribution_points, ocsp" }
-    CrlExpired { "crl-expired", Tls, Unavailable, "the issuer's CRL is past its nextUpdate", "publish and install a new CRL; revocation fails closed" }
-    CertificateUnsuitable { "certificate-unsuitable", Tls, Closed, "the certificate is not fit for client authentication", "see the detail: key usage, extended key usage, signature algorithm or a malformed extension" }
+    CrlExpired { "crl-expired", Tls, Unavailable, "the issuer's CRL is past its nextUpdate, and nothing else vouches for the certificate", "publish a new CRL, and see why it was not fetched or installed; revocation fails closed" }
+    CertificateUnsuitable { "certificate-unsuitable", Tls, Closed, "the certificate is not fit for client authentication", "see the detail: key usage, extended key usage, signature algorithm, or a critical, doubled or malformed extension; usages other than client-auth have to be named for the issuer" }
     IssuerNotAllowed { "issuer-not-allowed", Tls, Closed, "the certificate's issuing CA is not one of those that may issue for devices", "add the CA to client_certificates.issuing_cas if it may" }
-    NotInNtAuth { "not-in-ntauth", Tls, Closed, "the certificate's issuing CA is not in the forest's NTAuth store", "publish it if it may speak for accounts: certutil -dspublish -f ca.cer NTAuthCA" }
+    NotInNtAuth { "not-in-ntauth", Tls, Closed, "the certificate's issuing CA is not in the forest's NTAuth store, or the store could not be read yet", "publish it if it may speak for accounts: certutil -dspublish -f ca.cer NTAuthCA; see the detail and the log where the store was not read" }
     TemplateNotAllowed { "template-not-allowed", Tls, Closed, "the certificate's template is not one allowed for its issuer", "add it to the issuer's templates if requesters cannot choose the names in it" }
     PolicyNotAsserted { "policy-not-asserted", Tls, Closed, "the certificate asserts no policy required for its issuer", "have the CA issue it under that policy, or change the issuer's policies" }
-    RevocationUntrusted { "revocation-untrusted", Tls, Closed, "the CRL or OCSP answer about the certificate is not signed by its issuer", "see the detail; fetch the CRL from the CA again and check who answers under that address" }
+    RevocationUntrusted { "revocation-untrusted", Tls, Closed, "the CRL or OCSP answer about the certificate is not signed by its issuer, and nothing else vouches for it", "see the detail; fetch the CRL from the CA again and check who answers under that address" }
     // Request
     MalformedRequest { "malformed-request", Request, Malformed, "the request is not well-formed HTTP/1.1", "see the detail; a proxy in front may have altered the request" }
     HeadersTooLarge { "headers-too-large", Request, Malformed, "request line and headers exceed the limit", "raise listener.max_header_bytes if the client is legitimate" }
@@ -142,8 +142,8 @@ causes! {
     // Mapping
     CertificateMalformed { "certificate-malformed", Mapping, Refused, "the certificate's names or SID extension are malformed or duplicated", "have the CA reissue it; the detail names the extension" }
     SidConflict { "sid-conflict", Mapping, Refused, "the SID in the certificate contradicts another SID: of the certificate itself, of its static row or of the account it names", "see the detail; have the CA reissue it, or correct the row or the account's mapping" }
-    NoMapping { "no-mapping", Mapping, Refused, "no mapping rule applies to this certificate", "see the detail for what each rule lacked; a certificate without a SID needs a static row or the weak upn rule for its issuer" }
-    AmbiguousMapping { "ambiguous-mapping", Mapping, Refused, "mapping rules disagree about the account", "make the rules disjoint; ambiguity is always a refusal" }
+    NoMapping { "no-mapping", Mapping, Refused, "no mapping rule applies to this certificate", "see the detail for what each rule lacked, and kcd-bridge explain; a certificate without a SID needs a string in altSecurityIdentities, a static row or a weak rule for its issuer" }
+    AmbiguousMapping { "ambiguous-mapping", Mapping, Refused, "mapping rules disagree about the account", "correct the mapping that is wrong, or keep a rule away by match; ambiguity is always a refusal" }
     SuffixNotAllowed { "suffix-not-allowed", Mapping, Refused, "the name's suffix is not allowed for this issuer", "add it to the rule's allowed_suffixes if this issuer may speak for it" }
     WeakMappingOnly { "weak-mapping-only", Mapping, Refused, "only a name ties the certificate to an account, and no rule allows that for its issuer", "have the CA add the SID, map the certificate in altSecurityIdentities by issuer and serial number, or name the issuer in a weak rule" }
     AccountNotFound { "account-not-found", Mapping, Refused, "the directory has no account for the certificate", "see the detail for what was looked for; map the account, or correct the certificate" }
@@ -151,8 +151,8 @@ causes! {
     DirectoryMismatch { "directory-mismatch", Mapping, Refused, "the directory's answer is not exactly what was asked for", "the directory treats letters as equal that are not: correct the attribute or the certificate" }
     CertificateOlderThanAccount { "certificate-older-than-account", Mapping, Refused, "the certificate was issued before the account was made, so a name alone cannot mean this account", "reissue the certificate, or map it strongly" }
     // Directory
-    DirectoryUnreachable { "directory-unreachable", Directory, Unavailable, "no directory server answered in time", "check directory.servers, name resolution, the firewall and the servers' certificates" }
-    DirectoryRefused { "directory-refused", Directory, Unavailable, "the directory server refuses our account or our question", "check directory.bind_user and its password file; see the detail" }
+    DirectoryUnreachable { "directory-unreachable", Directory, Unavailable, "no directory server answered in time", "check directory.servers, name resolution, the firewall (ports 636 and 3269, or 389 and 3268) and the servers' certificates" }
+    DirectoryRefused { "directory-refused", Directory, Unavailable, "the directory server refuses our account or our question, or does not show an attribute", "check directory.bind_user and its password file, and what it may read; see the detail" }
     DirectoryInvalid { "directory-invalid", Directory, Unavailable, "the directory's answer cannot be understood", "see the detail" }
     // Account
     AccountDisabled { "account-disabled", Account, Refused, "the account is disabled", "Enable-ADAccount, or let the refusal stand" }
@@ -191,7 +191,7 @@ causes! {
     WeakEtypeRefused { "weak-etype-refused", S4u2Proxy, Unavailable, "the service ticket would use RC4 and the back end does not allow it", "set msDS-SupportedEncryptionTypes of the SPN's account to 24, or allow_rc4 = true on the back end" }
     // Identity
     SidMismatch { "sid-mismatch", Identity, Refused, "the KDC's PAC names another account than the certificate", "the UPN was reassigned or the certificate was forged: reissue it for the right account" }
-    AccountKindRefused { "account-kind-refused", Identity, Refused, "the account is a computer, a domain controller, a trust or krbtgt", "only user accounts are delegated" }
+    AccountKindRefused { "account-kind-refused", Identity, Refused, "the account is a domain controller, a trust, krbtgt, or a computer that no rule for computers mapped", "only user accounts are delegated, and computers by the rule dns-name" }
     PrivilegedRefused { "privileged-refused", Identity, Refused, "the account is privileged and privileged accounts are not delegated", "use an ordinary account on the device; kerberos.denied_groups is the list" }
     PacMissing { "pac-missing", Identity, Refused, "the evidence ticket carries no PAC", "the account must not have NO_AUTH_DATA_REQUIRED, the KDC must be a domain controller" }
     PacInvalid { "pac-invalid", Identity, Refused, "the evidence ticket's PAC is malformed or its checksum is wrong", "check the KDC; see the detail" }

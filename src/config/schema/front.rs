@@ -68,7 +68,8 @@ pub(super) static CLIENT_CERTIFICATES: Table = Table {
 
 static TRUSTED_ISSUER: Table = Table {
     about: "Rules for the certificates below one CA; of several CAs on a path with rules, those of the one nearest to the device's \
-            certificate hold.",
+            certificate hold. Where a CA is certified by several others a device chooses the path: only the entry of the issuing CA itself \
+            holds on each.",
     keys: &[
         key("certificate", Path, Required, "PEM file: the CA, a trust anchor or one below it"),
         key(

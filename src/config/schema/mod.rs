@@ -140,7 +140,7 @@ static SERVER: Table = Table {
 };
 
 static AUDIT: Table = Table {
-    about: "One JSON line per request and per refused handshake.",
+    about: "One JSON line per request, per refused handshake, and per connection that is no longer let in.",
     keys: &[key("file", Path, Optional("standard output"), "file the lines are appended to, created 0600")],
 };
 
