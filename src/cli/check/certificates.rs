@@ -15,7 +15,7 @@ use super::finding::{Findings, Severity};
 use crate::config::Config;
 use crate::identity::RuleSettings;
 use crate::proxy::Transport;
-use crate::revocation::RevocationPolicy;
+use crate::revocation::{RevocationConfig, RevocationPolicy};
 use crate::tls::ListenerConfig;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -39,7 +39,7 @@ pub(super) fn examine(config: &Config, now: i64, findings: &mut Findings) {
     let mut issuers = authorities("client_certificates.trust_anchors", &trust.trust_anchors, now, findings);
     issuers.extend(authorities("client_certificates.intermediates", &trust.intermediates, now, findings));
     if trust.revocation.policy != RevocationPolicy::Off {
-        crls(&trust.revocation.crl_files, &issuers, now, findings);
+        crls(&trust.revocation, &issuers, now, findings);
     }
     for (index, rule) in config.mapping.iter().enumerate() {
         match &rule.rule {
@@ -184,11 +184,13 @@ fn authority(key: &str, path: &Path, now: i64, findings: &mut Findings) -> Vec<A
     all
 }
 
-/// Every CRL must be current, and every CA must have one: revocation fails closed.
-fn crls(paths: &[PathBuf], issuers: &[Authority], now: i64, findings: &mut Findings) {
+/// Every CRL must be current, and where there is nobody else to ask every CA must have one: revocation fails closed.
+fn crls(revocation: &RevocationConfig, issuers: &[Authority], now: i64, findings: &mut Findings) {
+    let files_only =
+        revocation.crl_directories.is_empty() && revocation.distribution_points.is_empty() && revocation.ocsp.is_none();
     let mut covered = Vec::new();
-    let mut complete = true;
-    for (index, path) in paths.iter().enumerate() {
+    let mut complete = files_only && revocation.policy == RevocationPolicy::Require;
+    for (index, path) in revocation.crl_files.iter().enumerate() {
         let key = format!("client_certificates.revocation.crl_files[{index}]");
         match crl_file(&key, path, now, findings) {
             Some(of) => covered.extend(of),

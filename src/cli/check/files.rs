@@ -18,6 +18,9 @@ pub(super) fn examine(file: &Path, config: &Config, findings: &mut Findings) {
     untouched("", file, findings);
     keytab(config, findings);
     runtime_directory(&config.kerberos.runtime_directory, findings);
+    if let Some(directory) = &config.directory {
+        private("directory.bind_password_file", &directory.bind_password_file, findings);
+    }
     if let Some(directory) = config.audit.file.as_deref().and_then(Path::parent)
         && !directory.is_dir()
     {
