@@ -404,6 +404,66 @@ fn a_ca_without_a_crl_is_an_error() {
 }
 
 #[test]
+fn a_ca_without_a_crl_file_is_good_where_somebody_else_is_asked() {
+    let site = Site::new();
+    for other in ["distribution_points = [\"http://pki.corp.example/\"]", "ocsp = { url = \"http://ocsp.corp.example/\" }"] {
+        site.change("crl_files = [\"ca.crl\"]", other);
+        assert_eq!(site.findings().0, 0, "{other}");
+    }
+}
+
+#[test]
+fn whatever_serve_reads_at_its_start_is_read_by_the_check() {
+    let site = Site::new();
+    site.change("revocation = {", "issuing_cas = [\"missing.pem\"]\nrevocation = {");
+    site.one("error", "client_certificates.issuing_cas[0]", "missing.pem");
+    site.change("rule = \"upn-with-sid\"", "rule = \"upn-with-sid\"\nmatch = { issuers = [\"server.pem\"] }");
+    site.one("error", "mapping[0].match.issuers[0]", "not a CA's certificate");
+    let directory = "[directory]\nservers = [\"ldaps://dc1.corp.example\"]\ntrust_anchors = [\"ca.pem\"]\nbind_user = \"svc@corp.example\"\n\
+                     bind_password_file = \"password\"\n[[mapping]]";
+    site.change("[[mapping]]", directory);
+    site.one("error", "directory.bind_password_file", "password cannot be read");
+    site.write("password", "secret\n");
+    assert_eq!(site.findings().0, 0);
+    site.mode("password", 0o640);
+    site.one("warning", "directory.bind_password_file", "open to its group");
+}
+
+#[test]
+fn a_rule_that_looks_accounts_up_needs_a_directory() {
+    let site = Site::new();
+    for rule in ["sid", "alt-security-identities", "user-certificate", "strong-name-match"] {
+        site.change("rule = \"upn-with-sid\"", &format!("rule = \"{rule}\""));
+        let (_, findings) = site.findings();
+        assert!(findings.iter().any(|(_, _, message)| message.contains("looks accounts up")), "{rule}: {findings:?}");
+    }
+}
+
+#[test]
+fn every_way_to_believe_less_than_the_defaults_is_listed() {
+    let site = Site::new();
+    site.write("other.pem", site.ca.pem());
+    let issuer =
+        "[[client_certificates.issuer]]\ncertificate = \"ca.pem\"\nrevocation = \"off\"\nusages = [\"none\"]\n[kerberos]";
+    let weak = CONFIG
+        .replace("policy = \"require\"", "policy = \"prefer\", grace = \"1h\"")
+        .replace("trust_anchors = [\"ca.pem\"]\nrev", "trust_anchors = [\"ca.pem\", \"other.pem\"]\nrev")
+        .replace("[kerberos]", issuer);
+    site.write("bridge.toml", weak);
+    let (code, findings) = site.findings();
+    let keys: Vec<_> =
+        findings.iter().filter(|(_, _, message)| message.starts_with("weak: ")).map(|(_, key, _)| &**key).collect();
+    let expected = [
+        "client_certificates.revocation.policy",
+        "client_certificates.revocation.grace",
+        "client_certificates.issuer[0].revocation",
+        "client_certificates.issuer[0].usages",
+        "mapping[0].match",
+    ];
+    assert_eq!((code, keys), (0, expected.to_vec()), "{findings:?}");
+}
+
+#[test]
 fn a_keytab_of_another_account_is_an_error_that_says_whose_it_is() {
     let site = Site::new();
     site.write("bridge.keytab", keytab("CORP.EXAMPLE", "svc-other"));

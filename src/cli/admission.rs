@@ -111,10 +111,8 @@ async fn known_or_read(directory: &Directory, known: Option<&NtAuthStore>) -> Op
         Err(failure) => failure,
     };
     let remedy = failure.cause.remedy();
-    match known {
-        Some(_) => error!(remedy, "the NTAuth store cannot be read, it stays as it was: {failure}"),
-        None => error!(remedy, "the NTAuth store cannot be read, nobody is let in until it can: {failure}"),
-    }
+    let until_then = if known.is_some() { "it stays as it was" } else { "nobody is let in until it can" };
+    error!(remedy, "the NTAuth store cannot be read, {until_then}: {failure}");
     known.cloned()
 }
 

@@ -9,8 +9,12 @@ mod settings;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::certificate::LoadError;
 use crate::cli::{CheckArgs, Exit, Output};
 use crate::config::{self, Config, Problems};
+use crate::directory::Directory;
+use crate::identity::Mapper;
+use crate::tls::Trust;
 use finding::{Finding, Findings, Severity};
 
 pub(in crate::cli) fn run(args: &CheckArgs, output: &mut Output) -> Exit {
@@ -50,7 +54,22 @@ fn examine(file: &Path, config: &Config, now: i64) -> Findings {
     certificates::examine(config, now, &mut findings);
     files::examine(file, config, &mut findings);
     settings::examine(config, &mut findings);
+    if !findings.has_errors() {
+        loads(config, &mut findings);
+    }
     findings
+}
+
+/// Whether `serve` could read what it reads at its start: whatever was not looked at in particular.
+fn loads(config: &Config, findings: &mut Findings) {
+    let trust = Trust::load_once(&config.client_certificates, None).map(drop);
+    let directory = config.directory.as_ref().map_or(Ok(()), |directory| Directory::load(directory).map(drop));
+    let mapper = Mapper::load_offline(&config.mapping, &config.accounts).map(drop);
+    for (key, loaded) in [("client_certificates", trust), ("directory", directory), ("mapping", mapper)] {
+        if let Err(LoadError { path, problem, remedy }) = loaded {
+            findings.error(key, format!("{} {problem}", path.display()), remedy);
+        }
+    }
 }
 
 fn of_problems(problems: &Problems) -> Findings {

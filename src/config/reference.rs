@@ -7,7 +7,7 @@ use crate::config::value::{show_duration, show_size};
 
 const INTRODUCTION: &str = r#"# Configuration
 
-<!-- Written by `kcd-bridge docs configuration`; change src/config/schema.rs instead. -->
+<!-- Written by `kcd-bridge docs configuration`; change src/config/schema/ instead. -->
 
 One TOML file, by default `/etc/kcd-bridge/kcd-bridge.toml`. `kcd-bridge check --offline` reads it and every file it names, and
 reports everything it finds at once. [`config/kcd-bridge.toml`](../config/kcd-bridge.toml) shows every key with its default;

@@ -272,9 +272,12 @@ impl Server {
         let begun = Instant::now();
         let deadline = deadline.min(begun + self.connector.operation_timeout);
         let answer = timeout_at(deadline.into(), connection.search(search)).await;
-        answer.unwrap_or_else(|_| match search.slow {
-            true => Err(Trouble::busy(format!("no answer to a slow question within {} ms", begun.elapsed().as_millis()))),
-            false => Err(self.late("no answer", begun)),
+        answer.unwrap_or_else(|_| {
+            if search.slow {
+                Err(Trouble::busy(format!("no answer to a slow question within {} ms", begun.elapsed().as_millis())))
+            } else {
+                Err(self.late("no answer", begun))
+            }
         })
     }
 

@@ -74,7 +74,7 @@ impl Revocation {
         let fetcher = (!config.distribution_points.is_empty()).then_some(fetcher);
         let source = fetcher.clone().map(|fetcher| fetcher as Arc<dyn CrlSource>);
         let responder = ocsp.clone().map(|ocsp| Arc::new(ocsp) as Arc<dyn Responder>);
-        let shared = Shared::load(config, known, (source, responder), before.map(|before| &*before.shared))?;
+        let shared = Shared::load(config, known, source, responder, before.map(|before| &*before.shared))?;
         Ok(Arc::new(Self { shared, fetcher, ocsp }))
     }
 
@@ -86,7 +86,7 @@ impl Revocation {
         fetcher: Option<Arc<dyn CrlSource>>,
         responder: Option<Arc<dyn Responder>>,
     ) -> Result<Arc<Self>, LoadError> {
-        let shared = Shared::load(config, known, (fetcher, responder), None)?;
+        let shared = Shared::load(config, known, fetcher, responder, None)?;
         Ok(Arc::new(Self { shared, fetcher: None, ocsp: None }))
     }
 
@@ -97,7 +97,7 @@ impl Revocation {
         config: &RevocationConfig,
         fetcher: Option<Arc<dyn CrlSource>>,
     ) -> Result<Arc<Self>, LoadError> {
-        let shared = Shared::load(config, Vec::new(), (fetcher, None), Some(&before.shared))?;
+        let shared = Shared::load(config, Vec::new(), fetcher, None, Some(&before.shared))?;
         Ok(Arc::new(Self { shared, fetcher: None, ocsp: None }))
     }
 
@@ -192,7 +192,8 @@ impl Shared {
     fn load(
         config: &RevocationConfig,
         known: Vec<OwnedAuthority>,
-        (fetcher, responder): (Option<Arc<dyn CrlSource>>, Option<Arc<dyn Responder>>),
+        fetcher: Option<Arc<dyn CrlSource>>,
+        responder: Option<Arc<dyn Responder>>,
         before: Option<&Self>,
     ) -> Result<Arc<Self>, LoadError> {
         let allowed = |uri: &str| fetcher.as_ref().is_some_and(|fetcher| fetcher.allows(uri));

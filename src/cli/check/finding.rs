@@ -81,6 +81,10 @@ impl Findings {
         self.0.iter().any(|finding| finding.severity < Severity::Note)
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        self.0.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
     /// The findings in the order of their weight.
     pub(super) fn report<'a>(&'a self, config: &'a str) -> Report<'a> {
         let mut findings: Vec<_> = self.0.iter().collect();

@@ -2,10 +2,10 @@
 
 use super::finding::Findings;
 use crate::config::Config;
-use crate::identity::{ExpectedSid, RuleSettings};
+use crate::identity::{ExpectedSid, RuleConfig, RuleSettings};
 use crate::proxy::{BackendConfig, Mutual, Profile, Transport};
 use crate::revocation::RevocationPolicy;
-use crate::tls::{ClientTrustConfig, Usage};
+use crate::tls::{ClientTrustConfig, NtAuth, Usage};
 
 /// Domain Admins, Domain Controllers, Schema Admins, Enterprise Admins, Read-only Domain Controllers (MS-DTYP 2.4.2.4).
 const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
@@ -13,7 +13,19 @@ const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
 const ADMINISTRATOR: u32 = 500;
 
 pub(super) fn examine(config: &Config, findings: &mut Findings) {
-    trust(&config.client_certificates, findings);
+    client_certificates(&config.client_certificates, findings);
+    if let Some(index) = config.mapping.iter().position(is_for_all_issuers)
+        && config.client_certificates.trust_anchors.len() > 1
+        && config.client_certificates.issuing_cas.is_empty()
+        && config.client_certificates.nt_auth == NtAuth::Off
+    {
+        let message = "weak: every CA below every trust anchor may name any account";
+        findings.note(
+            format!("mapping[{index}].match"),
+            message,
+            "name its issuers, or client_certificates.issuing_cas or nt_auth",
+        );
+    }
     for (index, rule) in config.mapping.iter().enumerate() {
         mapping(&format!("mapping[{index}]"), &rule.rule, findings);
     }
@@ -32,27 +44,40 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn trust(config: &ClientTrustConfig, findings: &mut Findings) {
-    let remedy = "use policy \"require\" and the CAs' CRLs";
-    let policies = config.issuers.iter().filter_map(|issuer| Some(("client_certificates.issuer.revocation", issuer.revocation?)));
-    for (key, policy) in policies.chain([("client_certificates.revocation.policy", config.revocation.policy)]) {
-        match policy {
-            RevocationPolicy::Off => findings.note(key, "weak: revoked certificates are let in", remedy),
-            RevocationPolicy::Prefer => {
-                findings.note(key, "weak: certificates are let in where nothing says whether they are revoked", remedy);
-            }
-            RevocationPolicy::Require => {}
-        }
-    }
+fn client_certificates(config: &ClientTrustConfig, findings: &mut Findings) {
+    revocation("client_certificates.revocation.policy", config.revocation.policy, findings);
     if !config.revocation.grace.is_zero() {
-        let message = format!("weak: CRLs are believed for {:?} past their nextUpdate", config.revocation.grace);
+        let message = "weak: CRLs are believed past their nextUpdate";
         findings.note("client_certificates.revocation.grace", message, "have the CA publish in time, and leave the key out");
     }
-    for usage in config.issuers.iter().flat_map(|issuer| &issuer.usages).filter(|usage| matches!(usage, Usage::Any | Usage::None))
-    {
-        let message = format!("weak: certificates made for no particular purpose are let in ({:?})", usage.name());
-        findings.note("client_certificates.issuer.usages", message, "have them issued for client authentication");
+    for (index, issuer) in config.issuers.iter().enumerate() {
+        let key = format!("client_certificates.issuer[{index}]");
+        if let Some(policy) = issuer.revocation {
+            revocation(&format!("{key}.revocation"), policy, findings);
+        }
+        if issuer.usages.iter().any(|usage| matches!(usage, Usage::Any | Usage::None)) {
+            let message = "weak: certificates are let in that do not name client authentication";
+            findings.note(format!("{key}.usages"), message, "have this CA issue for client authentication by name");
+        }
     }
+}
+
+fn revocation(key: &str, policy: RevocationPolicy, findings: &mut Findings) {
+    let message = match policy {
+        RevocationPolicy::Require => return,
+        RevocationPolicy::Prefer => "weak: certificates are let in while nothing says whether they are revoked",
+        RevocationPolicy::Off => "weak: revoked certificates are let in",
+    };
+    findings.note(key, message, "use policy \"require\" and the CAs' CRLs");
+}
+
+/// Rules that take a CA's word for the account, and not the administrator's row or the directory's own copy.
+fn is_for_all_issuers(rule: &RuleConfig) -> bool {
+    let by_word = matches!(
+        rule.rule,
+        RuleSettings::UpnWithSid { .. } | RuleSettings::Sid { .. } | RuleSettings::AltSecurityIdentities { .. }
+    );
+    by_word && rule.selector.issuers.is_empty()
 }
 
 fn mapping(key: &str, rule: &RuleSettings, findings: &mut Findings) {
