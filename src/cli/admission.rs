@@ -29,6 +29,10 @@ pub(in crate::cli) struct Admission {
     pub(in crate::cli) directory: Option<Directory>,
     /// The NTAuth store as the directory gave it, where the configuration wants it from there.
     pub(in crate::cli) nt_auth: Option<NtAuthStore>,
+    /// How often open connections are judged again.
+    pub(in crate::cli) recheck_interval: Duration,
+    /// How far the forecast of certificates that end looks ahead.
+    pub(in crate::cli) expiry_forecast: Duration,
 }
 
 impl Admission {
@@ -65,7 +69,9 @@ impl Admission {
         let trust = Arc::new(Self::trust(config, &revocation, nt_auth.as_deref())?);
         let accounts = directory.clone().map(|directory| Arc::new(directory) as Arc<dyn Accounts>);
         let mapper = Mapper::load(&config.mapping, &config.accounts, accounts).map_err(|error| error.to_string())?;
-        Ok(Self { trust, revocation, mapper: Arc::new(mapper), directory, nt_auth })
+        let (recheck_interval, expiry_forecast) =
+            (config.client_certificates.recheck_interval, config.client_certificates.expiry_forecast);
+        Ok(Self { trust, revocation, mapper: Arc::new(mapper), directory, nt_auth, recheck_interval, expiry_forecast })
     }
 
     /// The same for what can be known without asking anybody: nobody is mapped by rules that look accounts up, and the directory's
@@ -92,7 +98,8 @@ impl Admission {
         info!(certificates = found.len(), "the NTAuth store was read");
         let trust = Arc::new(Self::trust(config, &self.revocation, Some(&found))?);
         let (revocation, mapper, directory) = (Arc::clone(&self.revocation), Arc::clone(&self.mapper), self.directory.clone());
-        Ok(Some(Self { trust, revocation, mapper, directory, nt_auth: Some(found) }))
+        let nt_auth = Some(found);
+        Ok(Some(Self { trust, revocation, mapper, directory, nt_auth, ..*self }))
     }
 
     fn trust(config: &Config, revocation: &Arc<Revocation>, nt_auth: Option<&[CertificateDer<'_>]>) -> Result<Trust, String> {

@@ -25,13 +25,11 @@ pub(super) struct Devices {
     pub(super) acceptor: tls::Acceptor,
     pub(super) roster: Arc<Roster>,
     admission: RwLock<Arc<Admission>>,
-    recheck_interval: RwLock<Duration>,
 }
 
 impl Devices {
-    pub(super) fn new(acceptor: tls::Acceptor, admission: Arc<Admission>, recheck_interval: Duration) -> Arc<Self> {
-        let (admission, recheck_interval) = (RwLock::new(admission), RwLock::new(recheck_interval));
-        Arc::new(Self { acceptor, roster: Arc::default(), admission, recheck_interval })
+    pub(super) fn new(acceptor: tls::Acceptor, admission: Arc<Admission>) -> Arc<Self> {
+        Arc::new(Self { acceptor, roster: Arc::default(), admission: RwLock::new(admission) })
     }
 
     /// What certificates are judged by now.
@@ -48,10 +46,6 @@ impl Devices {
         }
         *self.admission.write().unwrap_or_else(PoisonError::into_inner) = admission;
         Ok(())
-    }
-
-    pub(super) fn set_recheck_interval(&self, interval: Duration) {
-        *self.recheck_interval.write().unwrap_or_else(PoisonError::into_inner) = interval;
     }
 }
 
@@ -125,7 +119,7 @@ impl Standing for Admitted {
     }
 
     fn recheck_interval(&self) -> Duration {
-        *self.devices.recheck_interval.read().unwrap_or_else(PoisonError::into_inner)
+        self.devices.admission().recheck_interval
     }
 }
 

@@ -27,11 +27,11 @@ const FORECAST_INTERVAL: Duration = Duration::from_hours(24);
 const MAX_NAMED: usize = 500;
 
 /// Writes the metrics file and the forecasts until the bridge stops.
-pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, forecast: Duration, shutdown: Shutdown) {
-    let within = i64::try_from(forecast.as_secs()).unwrap_or(i64::MAX);
+pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, shutdown: Shutdown) {
     let mut next_forecast = Instant::now() + FIRST_FORECAST;
     let mut broken = false;
     loop {
+        let within = i64::try_from(devices.admission().expiry_forecast.as_secs()).unwrap_or(i64::MAX);
         if let Some(config) = &config {
             let (file, devices) = (config.file.clone(), Arc::clone(&devices));
             // Neither the disk nor a long roster is for a thread that serves connections.

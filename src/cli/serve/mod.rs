@@ -74,10 +74,10 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     let Words { stop, reload } = running::words().map_err(|error| format!("signals cannot be received: {error}"))?;
     let admission = Arc::new(Admission::load(&config).await?);
     let whole = config.clone();
-    let Config { listener, client_certificates, kerberos, backends, routes, audit, metrics, .. } = config;
+    let Config { listener, kerberos, backends, routes, audit, metrics, .. } = config;
 
     let acceptor = tls::Acceptor::new(&listener, Arc::clone(&admission.trust)).map_err(|error| error.to_string())?;
-    let devices = Devices::new(acceptor, admission, client_certificates.recheck_interval);
+    let devices = Devices::new(acceptor, admission);
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
     let relay_config = RelayConfig::from(&kerberos);
     let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
@@ -100,7 +100,7 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
         stall_timeout: STALL_TIMEOUT,
     };
     tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, shutdown.listen()).run(reload));
-    tokio::spawn(figures::keep(Arc::clone(&devices), metrics, client_certificates.expiry_forecast, shutdown.listen()));
+    tokio::spawn(figures::keep(Arc::clone(&devices), metrics, shutdown.listen()));
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");
     let door = Arc::new(Door(devices));

@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
 use crate::cli::admission::{self, Admission};
+use crate::cli::check;
 use crate::cli::serve::devices::Devices;
 use crate::config::Config;
 use crate::shutdown::Shutdown;
@@ -22,6 +23,9 @@ const NT_AUTH_RETRY: Duration = Duration::from_secs(30);
 pub(super) struct Reloader {
     path: PathBuf,
     devices: Arc<Devices>,
+    /// What the process was started with: some of it stays until it ends.
+    started: Config,
+    /// The newest that is in force.
     config: Config,
     refreshing: AbortHandle,
     shutdown: Shutdown,
@@ -30,7 +34,7 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(path: PathBuf, devices: Arc<Devices>, config: Config, shutdown: Shutdown) -> Self {
         let refreshing = refresh(&devices.admission(), &shutdown);
-        Self { path, devices, config, refreshing, shutdown }
+        Self { path, devices, started: config.clone(), config, refreshing, shutdown }
     }
 
     /// Reloads at every word; reads the NTAuth store from time to time. Ends with the process.
@@ -52,8 +56,11 @@ impl Reloader {
     async fn reload(&mut self) {
         match self.replaced().await {
             Ok(new) => {
-                for section in unchangeable(&self.config, &new) {
-                    warn!(section, "changed in the file, and in force only after a restart");
+                for section in unchangeable(&self.started, &new) {
+                    warn!(section, "differs from what runs, and is in force only after a restart");
+                }
+                for (key, message, remedy) in check::notable_settings(&new) {
+                    warn!(key, remedy, "{message}");
                 }
                 self.config = new;
                 info!("reloaded: certificates, trust, revocation, mapping and directory are those of the file now");
@@ -70,7 +77,6 @@ impl Reloader {
         let credentials = Credentials::load(&config.listener).map_err(|error| error.to_string())?;
         let admission = Arc::new(self.devices.admission().load_after(&self.config, &config).await?);
         self.devices.replace(Arc::clone(&admission), Some(credentials)).map_err(|failure| failure.to_string())?;
-        self.devices.set_recheck_interval(config.client_certificates.recheck_interval);
         self.refreshing.abort();
         self.refreshing = refresh(&admission, &self.shutdown);
         Ok(config)
