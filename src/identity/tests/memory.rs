@@ -107,7 +107,7 @@ async fn while_no_server_answers_a_mapping_is_used_on_and_asked_about_again() {
 async fn a_question_that_nobody_answers_hides_no_refusal_that_another_one_brings() {
     let own = Account { certificates: vec![leaf().der()], ..alice() };
     for slow_first in [true, false] {
-        let listed = Listed::of(&[own.clone()]);
+        let listed = Listed::of(from_ref(&own));
         let mut rules = vec![RuleSettings::UserCertificate, sid_rule()];
         if !slow_first {
             rules.reverse();
