@@ -115,6 +115,16 @@ impl<'a> Certificate<'a> {
         Ok(constraints.optional(tag::BOOLEAN)? == Some(&[0xFF]))
     }
 
+    /// BasicConstraints pathLenConstraint: how many CAs may stand between this one and a leaf; nothing: any number.
+    pub(crate) fn path_length(&self) -> Result<Option<usize>, DerError> {
+        let Some(value) = self.extension(oid::BASIC_CONSTRAINTS) else { return Ok(None) };
+        let mut constraints = Reader::new(der::only(value, tag::SEQUENCE)?);
+        constraints.optional(tag::BOOLEAN)?;
+        let length = constraints.optional(tag::INTEGER)?.map(der::integer).transpose()?;
+        constraints.finish()?;
+        length.map(|length| usize::try_from(length).map_err(|_| DerError::Value)).transpose()
+    }
+
     /// The first octet of KeyUsage, or nothing where the extension is absent.
     pub(crate) fn key_usage(&self) -> Result<Option<u8>, DerError> {
         let Some(value) = self.extension(oid::KEY_USAGE) else { return Ok(None) };

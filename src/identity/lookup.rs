@@ -29,13 +29,14 @@ pub(super) enum Sought {
     Computer { host: String, domain: String },
 }
 
-/// Asks about one certificate. A question is asked once, and none any more after nobody answered.
+/// Asks about one certificate. A question is asked once. Where nobody answers one, the others are asked nevertheless: one that takes
+/// too long must not hide what another would say of the account. A directory that is silent as a whole is found out by its pool, and
+/// the deadline is for all of them.
 #[derive(Debug)]
 pub(super) struct Finder<'a> {
     accounts: &'a dyn Accounts,
     deadline: Instant,
-    answers: Vec<(Filter, Vec<Account>)>,
-    unreachable: Option<Failure>,
+    answers: Vec<(Filter, Result<Vec<Account>, Failure>)>,
     /// of the rule whose turn it is
     asked: Vec<String>,
     hits: Vec<Hit>,
@@ -78,7 +79,7 @@ impl Sought {
 
 impl<'a> Finder<'a> {
     pub(super) fn new(accounts: &'a dyn Accounts, deadline: Instant) -> Self {
-        Self { accounts, deadline, answers: Vec::new(), unreachable: None, asked: Vec::new(), hits: Vec::new() }
+        Self { accounts, deadline, answers: Vec::new(), asked: Vec::new(), hits: Vec::new() }
     }
 
     /// What was asked and named since the last time.
@@ -127,12 +128,9 @@ impl<'a> Finder<'a> {
         if !self.asked.contains(&text) {
             self.asked.push(text);
         }
-        if let Some(failure) = &self.unreachable {
-            return Err(failure.clone());
-        }
         let known = self.answers.iter().find(|(asked, _)| *asked == filter).map(|(_, answer)| answer.clone());
         let answer = match known {
-            Some(answer) => answer,
+            Some(answer) => answer?,
             None => self.ask_directory(filter).await?,
         };
         for account in &answer {
@@ -153,18 +151,8 @@ impl<'a> Finder<'a> {
             Ok(answer) => answer.map(distinct),
             Err(_) => Err(Failure::new(Cause::DirectoryUnreachable, "no answer in time")),
         };
-        match answer {
-            Ok(accounts) => {
-                self.answers.push((filter, accounts.clone()));
-                Ok(accounts)
-            }
-            Err(failure) => {
-                if failure.cause == Cause::DirectoryUnreachable {
-                    self.unreachable = Some(failure.clone());
-                }
-                Err(failure)
-            }
-        }
+        self.answers.push((filter, answer.clone()));
+        answer
     }
 }
 

@@ -142,13 +142,17 @@ fn log(event: &Event, failure: &Failure) {
     let (id, stage, reason, remedy) =
         (&event.correlation_id, failure.cause.stage().name(), failure.cause.code(), failure.cause.remedy());
     let (peer, principal, backend) = (&event.peer, event.principal.as_deref(), event.backend.as_deref());
-    // A detail may quote what a peer sent: one event stays one line.
-    let text: String = failure.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let text = one_line(failure);
     if failure.cause == Cause::ClientGone {
         tracing::debug!(correlation_id = id, stage, reason, peer, principal, backend, "{text}");
     } else {
         tracing::warn!(correlation_id = id, stage, reason, peer, principal, backend, remedy, "{text}");
     }
+}
+
+/// A detail may quote what a peer or the directory said: one event stays one line.
+pub(super) fn one_line(failure: &Failure) -> String {
+    failure.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// 128 bits in hex: 48 bits of milliseconds, so that ids sort by time, and 80 random bits.
@@ -209,6 +213,12 @@ mod tests {
         for query in ["", "jAAJBAp2MTQwRGV2aWNlAApTbWFydFBob25l", "=&=&&", "Cmd", "jREHBBB5as2MmCK7PBjTcygvbVXsBAAAAAA="] {
             assert_eq!(EasQuery::parse(query), EasQuery::default(), "{query}");
         }
+    }
+
+    #[test]
+    fn a_failure_is_told_on_one_line_whatever_its_detail_quotes() {
+        let failure = Failure::new(Cause::AccountDisabled, "CN=a\nWARN forged\r\u{1b}[31m");
+        assert!(one_line(&failure).ends_with("(CN=a?WARN forged??[31m)"), "{}", one_line(&failure));
     }
 
     #[test]

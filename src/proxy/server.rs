@@ -17,7 +17,7 @@ use crate::audit::{Certificate, Event, Slot, timestamp};
 use crate::certificate::CertificateFacts;
 use crate::failure::{Cause, Failure};
 use crate::kerberos::TokenSource;
-use crate::proxy::record::correlation_id;
+use crate::proxy::record::{correlation_id, one_line};
 use crate::proxy::{Caller, Proxy, serve_connection};
 use crate::shutdown::Shutdown;
 
@@ -164,7 +164,7 @@ async fn refused<T: TokenSource>(proxy: &Proxy<T>, peer: SocketAddr, refusal: Re
     let mut event = Event::handshake_refused(correlation_id(), peer.to_string(), &failure, certificate);
     event.time = timestamp(std::time::SystemTime::now());
     let (id, reason, remedy) = (&event.correlation_id, failure.cause.code(), failure.cause.remedy());
-    tracing::warn!(correlation_id = id, stage = "tls", reason, %peer, remedy, "{failure}");
+    tracing::warn!(correlation_id = id, stage = "tls", reason, %peer, remedy, "{}", one_line(&failure));
     Slot::emit_or_log(slot, event);
 }
 

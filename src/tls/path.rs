@@ -89,9 +89,17 @@ impl<'a> Path<'a> {
         self.check_policies(own, depth.unwrap_or(0))
     }
 
-    /// keyCertSign of every CA (RFC 5280 section 6.1.4 (n)).
+    /// keyCertSign and path length of every CA (RFC 5280 section 6.1.4 (l) to (n)): the path builder does not know those of an anchor.
     fn check_authorities(&self) -> Result<(), Refusal> {
+        let mut below = 0;
         for issuer in &self.issuers {
+            let length = issuer.certificate.path_length().map_err(|error| issuer.malformed("basic constraints", error))?;
+            if length.is_some_and(|length| below > length) {
+                let detail = format!("the path length constraint of {} allows no CA that deep below it", issuer.name());
+                return Err(Refusal::unsuitable(detail));
+            }
+            // Self-issued certificates do not count.
+            below += usize::from(issuer.certificate.subject != issuer.certificate.issuer);
             let usage = issuer.certificate.key_usage().map_err(|error| issuer.malformed("key usage", error))?;
             if usage.is_some_and(|bits| bits & key_usage::KEY_CERT_SIGN == 0) {
                 return Err(Refusal::unsuitable(format!("the key usage of {} lacks keyCertSign", issuer.name())));

@@ -96,6 +96,24 @@ fn an_issuer_must_be_a_ca_that_may_sign_certificates() {
 }
 
 #[test]
+fn an_anchors_own_path_length_counts_too() {
+    let short = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let issuing = Ca::root("Root").subordinate("Issuing CA", short);
+    let files = Files::trusting(&[&issuing]);
+    assert!(files.trust().admit_now(&issuing.device(|_| {}).chain(), year(2026)).is_ok());
+    let below = issuing.subordinate("CA below it", |_| {});
+    let device = below.device(|_| {});
+    let refused = files.trust().admit_now(&[device.der.clone(), below.der.clone()], year(2026)).map(drop).unwrap_err();
+    assert_eq!(refused.cause, Cause::CertificateUnsuitable);
+    assert!(refused.detail.contains("path length constraint"), "{refused}");
+    let long = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    let issuing = Ca::root("Root").subordinate("Issuing CA", long);
+    let below = issuing.subordinate("CA below it", |_| {});
+    let device = below.device(|_| {});
+    assert!(Files::trusting(&[&issuing]).trust().admit_now(&[device.der, below.der], year(2026)).is_ok());
+}
+
+#[test]
 fn the_certificate_must_name_client_authentication() {
     use ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
     let smart_card = ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 2]);

@@ -104,6 +104,26 @@ async fn while_no_server_answers_a_mapping_is_used_on_and_asked_about_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_nobody_answers_hides_no_refusal_that_another_one_brings() {
+    let own = Account { certificates: vec![leaf().der()], ..alice() };
+    for slow_first in [true, false] {
+        let listed = Listed::of(from_ref(&own));
+        let mut rules = vec![RuleSettings::UserCertificate, sid_rule()];
+        if !slow_first {
+            rules.reverse();
+        }
+        let mapper = load(rules, &AccountRules::default(), Some(Arc::clone(&listed)));
+        ask(&mapper, &leaf()).await.unwrap();
+        listed.slow(Attribute::UserCertificate);
+        pass(121).await;
+        assert!(ask(&mapper, &leaf()).await.is_ok(), "ridden through");
+        listed.set(&[Account { control: 0x202, ..own.clone() }]);
+        pass(121).await;
+        assert_eq!(cause(ask(&mapper, &leaf()).await), Cause::AccountDisabled, "slow first: {slow_first}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn riding_ends() {
     let (listed, mapper) = set_up(&[alice()]);
     ask(&mapper, &leaf()).await.unwrap();

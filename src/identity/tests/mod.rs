@@ -277,6 +277,8 @@ struct Listed {
     failure: Mutex<Option<Cause>>,
     asked: AtomicUsize,
     delay: Mutex<Duration>,
+    /// Questions about it take too long.
+    slow: Mutex<Option<Attribute>>,
 }
 
 impl Listed {
@@ -290,6 +292,10 @@ impl Listed {
 
     fn fail(&self, cause: impl Into<Option<Cause>>) {
         *self.failure.lock().unwrap() = cause.into();
+    }
+
+    fn slow(&self, attribute: Attribute) {
+        *self.slow.lock().unwrap() = Some(attribute);
     }
 
     fn delay(&self, delay: Duration) {
@@ -308,6 +314,11 @@ impl Accounts for Listed {
             let delay = *self.delay.lock().unwrap();
             if delay > Duration::ZERO {
                 tokio::time::sleep(delay).await;
+            }
+            if let (Some(slow), Filter::Equals(asked, _)) = (*self.slow.lock().unwrap(), filter)
+                && slow == *asked
+            {
+                return Err(Failure::new(Cause::DirectoryUnreachable, "too slow"));
             }
             if let Some(cause) = *self.failure.lock().unwrap() {
                 return Err(Failure::new(cause, "as told"));
