@@ -101,6 +101,9 @@ pub(super) enum CrlError {
     /// A name relative to the issuer's; AD CS writes none.
     #[error("its distribution point is named relative to its issuer")]
     RelativeName,
+    /// Names of other kinds cannot be compared with a certificate's.
+    #[error("its distribution point has no URI")]
+    NamelessPoint,
     /// A delta that could not be put in order.
     #[error("it is a delta CRL without a CRL number")]
     DeltaWithoutNumber,
@@ -298,6 +301,10 @@ impl Scope {
             _ => Kind::All,
         };
         let points = point.map(full_name).transpose()?;
+        // Named, but not so that a certificate's distribution point could be recognised: silence of such a list means nothing.
+        if points.as_ref().is_some_and(Vec::is_empty) {
+            return Err(CrlError::NamelessPoint);
+        }
         Ok(Self { encoded: Some(value.into()), kind, points })
     }
 }

@@ -162,8 +162,7 @@ impl Revocation {
     /// What came of questions to responders, by name; nothing where none is configured.
     pub fn ocsp_counts(&self) -> Vec<(&'static str, u64)> {
         let Some(counts) = self.ocsp.as_ref().map(Ocsp::counts) else { return Vec::new() };
-        let OcspCounts { asked, good, revoked, unvouched, untrusted, breaker_open, fetch_errors, unchecked_delegates, bytes: _ } =
-            counts;
+        let OcspCounts { asked, good, revoked, unvouched, untrusted, breaker_open, fetch_errors, bytes: _ } = counts;
         vec![
             ("asked", asked),
             ("good", good),
@@ -172,7 +171,6 @@ impl Revocation {
             ("untrusted", untrusted),
             ("breaker-open", breaker_open),
             ("fetch-error", fetch_errors),
-            ("unchecked-delegate", unchecked_delegates),
         ]
     }
 

@@ -1,8 +1,8 @@
 //! Whether certificates are revoked: CRLs from files, directories and distribution points, and OCSP (RFC 5280 section 5, RFC 6960).
 //!
 //! What memory knows is said at once, during the handshake; what has to be fetched or verified first is done afterwards, once for
-//! all who wait, and never for a chain that was not verified. *Revoked* is never overruled by anything; what is *badly signed*
-//! never vouches and never lets anybody pass.
+//! all who wait, and never for a chain that was not verified. *Revoked* is overruled only by a newer word of its own source; what is
+//! *badly signed* never vouches and never lets anybody pass.
 //!
 //! ```text
 //! engine    Revocation: what a path is told, from memory or after asking

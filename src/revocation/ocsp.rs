@@ -245,7 +245,6 @@ impl Inner {
                     let answer = self.answers.stated(inquiry.key, &said, inquiry.now);
                     let revoked = matches!(answer, OcspAnswer::Revoked { .. });
                     count(if revoked { &self.counters.revoked } else { &self.counters.good }, 1);
-                    count(&self.counters.unchecked_delegates, usize::from(said.unchecked_delegate));
                     return answer;
                 }
                 // Badly signed outweighs silent.

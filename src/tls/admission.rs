@@ -35,7 +35,7 @@ pub enum Recheck {
 #[derive(Debug)]
 pub(in crate::tls) struct Admissions {
     newest: RwLock<Admission>,
-    refused: RwLock<Option<(Instant, Failure)>>,
+    refused: RwLock<Option<(Instant, u64, Failure)>>,
     /// Held by the one who verifies; the others wait for its result.
     pub(in crate::tls) turn: Mutex<()>,
 }
@@ -58,15 +58,15 @@ impl Admissions {
     }
 
     /// It was refused: whatever stood does so no longer, and who has waited need not ask again.
-    pub(in crate::tls) fn refuse(&self, failure: Failure) {
+    pub(in crate::tls) fn refuse(&self, trust: u64, failure: Failure) {
         self.newest.write().unwrap_or_else(PoisonError::into_inner).until = 0;
-        *self.refused.write().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), failure));
+        *self.refused.write().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), trust, failure));
     }
 
-    /// The refusal that came after this moment.
-    pub(in crate::tls) fn refused_since(&self, moment: Instant) -> Option<Failure> {
+    /// The refusal that came after this moment, by the same trust: what another one refused may be let in now.
+    pub(in crate::tls) fn refused_since(&self, trust: u64, moment: Instant) -> Option<Failure> {
         let refused = self.refused.read().unwrap_or_else(PoisonError::into_inner);
-        refused.as_ref().filter(|(at, _)| *at >= moment).map(|(_, failure)| failure.clone())
+        refused.as_ref().filter(|(at, by, _)| *at >= moment && *by == trust).map(|(.., failure)| failure.clone())
     }
 
     pub(in crate::tls) fn unvouched(&self) -> Option<Failure> {
@@ -105,10 +105,11 @@ mod tests {
     fn a_refusal_ends_what_stood_and_answers_those_who_waited_only() {
         let admissions = Admissions::new(admission(160));
         let before = Instant::now();
-        admissions.refuse(Cause::CertificateRevoked.into());
+        admissions.refuse(1, Cause::CertificateRevoked.into());
         assert!(!admissions.stands(1, 2, at(100)));
-        assert_eq!(admissions.refused_since(before).unwrap().cause, Cause::CertificateRevoked);
+        assert_eq!(admissions.refused_since(1, before).unwrap().cause, Cause::CertificateRevoked);
+        assert_eq!(admissions.refused_since(2, before), None, "another trust may let it in");
         let after = Instant::now() + Duration::from_nanos(1);
-        assert_eq!(admissions.refused_since(after), None);
+        assert_eq!(admissions.refused_since(1, after), None);
     }
 }

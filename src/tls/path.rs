@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter};
 
 use crate::certificate::{Certificate, KeyFingerprint, dotted, key_usage, name_text};
@@ -12,7 +12,7 @@ use crate::der::DerError;
 use crate::failure::Cause;
 use crate::revocation::{Authority, Link};
 use crate::tls::authorities::{IssuerRules, NtAuthStore, Rules};
-use crate::tls::refusal::Refusal;
+use crate::tls::refusal::{Refusal, shown};
 use crate::tls::{Usage, key};
 
 /// szOID_ANY_APPLICATION_POLICY 1.3.6.1.4.1.311.10.12.1
@@ -61,10 +61,20 @@ impl<'a> Path<'a> {
         self.issuers.first().map(|issuer| issuer.key)
     }
 
-    /// The last second (since 1970) at which every certificate below the anchor is valid.
+    /// The last second (since 1970) at which every certificate is valid, the anchor's too.
     pub(in crate::tls) fn valid_until(&self) -> i64 {
-        let intermediates = self.issuers.iter().rev().skip(1).map(|issuer| issuer.certificate.not_after);
-        intermediates.fold(self.leaf.not_after, i64::min)
+        self.issuers.iter().map(|issuer| issuer.certificate.not_after).fold(self.leaf.not_after, i64::min)
+    }
+
+    /// The path builder does not look at the time of an anchor; an issuing CA may be one.
+    pub(in crate::tls) fn check_anchor_time(&self, now: UnixTime) -> Result<(), Refusal> {
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let Some(anchor) = self.issuers.last() else { return Ok(()) };
+        if now > anchor.certificate.not_after {
+            let ended = shown(anchor.certificate.not_after);
+            return Err(Refusal::expired(format!("the trust anchor {} ended {ended}", anchor.name())));
+        }
+        Ok(())
     }
 
     /// Every certificate with the CA that signed it, and what that CA's certificates are held to.

@@ -25,6 +25,10 @@ impl Refusal {
     }
 
     /// A certificate for something else.
+    pub(in crate::tls) fn expired(detail: impl Into<String>) -> Self {
+        Self { failure: Failure::new(Cause::CertificateExpired, detail), alert: CertificateError::Expired }
+    }
+
     pub(in crate::tls) fn unsuitable(detail: impl Into<String>) -> Self {
         Self { failure: Failure::new(Cause::CertificateUnsuitable, detail), alert: CertificateError::InvalidPurpose }
     }

@@ -132,7 +132,7 @@ impl Trust {
             Recheck::Refused(failure) => return Err(failure),
             Recheck::Ask => {}
         }
-        if let Some(failure) = certificate.admissions().refused_since(asked) {
+        if let Some(failure) = certificate.admissions().refused_since(self.id, asked) {
             return Err(failure);
         }
         let admitted = self.admit_again(certificate, now, deadline).await;
@@ -143,7 +143,7 @@ impl Trust {
                 }
                 certificate.admissions().renew(admission.clone());
             }
-            Err(failure) => certificate.admissions().refuse(failure.clone()),
+            Err(failure) => certificate.admissions().refuse(self.id, failure.clone()),
         }
         admitted.map(drop)
     }
@@ -255,6 +255,7 @@ impl Trust {
 
         let path = Path::read(&ders)?;
         path.check(&self.rules)?;
+        path.check_anchor_time(now)?;
         let generation = self.revocation.generation();
         let verdict = self.revocation.status(&path.links(&self.rules)?, now);
         if let Verdict::Refused(failure) = verdict {

@@ -45,6 +45,19 @@ fn a_foreign_certificate_is_refused_even_if_its_ca_has_the_same_name() {
 }
 
 #[test]
+fn a_trust_anchor_that_has_ended_vouches_for_nobody() {
+    let root = Ca::root("Root");
+    let anchor = root.subordinate("Issuing CA", |params| params.not_after = date_time_ymd(2027, 1, 1));
+    let device = anchor.device(|params| params.not_after = date_time_ymd(2030, 1, 1));
+    let trust = Files::trusting(&[&anchor]).trust();
+    let admitted = trust.admit_now(&[device.der.clone()], year(2026)).unwrap();
+    let refused = trust.admit_now(&[device.der.clone()], year(2027)).unwrap_err();
+    assert_eq!(refused.cause, Cause::CertificateExpired);
+    assert!(refused.detail.contains("trust anchor") && refused.detail.contains("Issuing CA"), "{refused}");
+    assert_eq!(cause(trust.recheck_now(&admitted, year(2027))), Cause::CertificateExpired);
+}
+
+#[test]
 fn a_certificate_is_admitted_within_its_validity_only() {
     let ca = Ca::root("Device CA");
     let device = ca.device(|params| {

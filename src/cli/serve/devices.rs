@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use tracing::warn;
 
 use crate::cli::admission::{Admission, JUDGEMENT_TIMEOUT};
 use crate::failure::Failure;
@@ -58,10 +57,6 @@ impl proxy::Acceptor for Door {
     async fn accept(&self, tcp: TcpStream, _peer: SocketAddr) -> Result<(Self::Io, Caller), Refusal> {
         let (stream, certificate) = self.0.acceptor.accept(tcp).await.map_err(refusal)?;
         let facts = certificate.facts().clone();
-        if let Some(failure) = certificate.unvouched() {
-            let (certificate, issuer) = (facts.fingerprint, &facts.issuer);
-            warn!(%certificate, issuer, "let in although nothing says whether the certificate is revoked: {failure}");
-        }
         let claims = Claims::read(&certificate);
         let admitted = Admitted {
             devices: Arc::clone(&self.0),

@@ -40,8 +40,6 @@ counters! {
     fetch_errors
     /// Bytes of responses.
     bytes
-    /// Answers signed by a delegate whose certificate lacks ocsp-nocheck.
-    unchecked_delegates
 }
 
 pub(super) fn count(counter: &AtomicU64, by: usize) {

@@ -34,9 +34,6 @@ pub(super) struct Statement {
     pub(super) this_update: i64,
     /// Seconds since 1970; of an outdated revocation the past.
     pub(super) next_update: i64,
-    /// A delegate signed it whose own revocation nobody said not to ask about. It was not asked about: a delegate vouches for its
-    /// issuer's certificates, so asking it (or asking about it there) would only go round in circles, and its life is short.
-    pub(super) unchecked_delegate: bool,
 }
 
 /// Revoked or not.
@@ -94,6 +91,8 @@ pub(super) enum DelegateError {
     KeyUsage,
     #[error("is that of a CA")]
     Authority,
+    #[error("lacks id-pkix-ocsp-nocheck, and nobody says whether it is revoked itself")]
+    Unchecked,
     #[error("has the critical extension {0}, which we do not know")]
     CriticalExtension(String),
 }
@@ -129,7 +128,7 @@ pub(super) fn judge(
 ) -> Result<Statement, Refusal> {
     let basic = Basic::read(response)?;
     let single = single(&basic, id)?;
-    let unchecked_delegate = signer(&basic, issuer, now)?;
+    signer(&basic, issuer, now)?;
     if basic.unknown_critical || single.unknown_critical {
         return Err(Refusal::CriticalExtension);
     }
@@ -149,7 +148,7 @@ pub(super) fn judge(
         check_times(&basic, &single, now)?;
     }
     let next_update = single.next_update.unwrap_or(single.this_update);
-    Ok(Statement { word, this_update: single.this_update, next_update, unchecked_delegate })
+    Ok(Statement { word, this_update: single.this_update, next_update })
 }
 
 /// Whether a revocation may end.
@@ -178,12 +177,12 @@ fn check_times(basic: &Basic<'_>, single: &Single<'_>, now: i64) -> Result<(), R
     Ok(())
 }
 
-/// Refuses a response unless its issuer, or a delegate of that issuer, signed it. True: a delegate without nocheck did.
-fn signer(basic: &Basic<'_>, issuer: &Issuer, now: i64) -> Result<bool, Refusal> {
+/// Refuses a response unless its issuer, or a delegate of that issuer, signed it.
+fn signer(basic: &Basic<'_>, issuer: &Issuer, now: i64) -> Result<(), Refusal> {
     let mut refusal = Refusal::NoSigner;
     if is_responder(basic.responder, &issuer.subject, &issuer.public_key).map_err(Refusal::IssuerKey)? {
         match basic.signed.verify(&issuer.public_key) {
-            Ok(()) => return Ok(false),
+            Ok(()) => return Ok(()),
             Err(error) => refusal = Refusal::Signature(error),
         }
     }
@@ -196,7 +195,7 @@ fn signer(basic: &Basic<'_>, issuer: &Issuer, now: i64) -> Result<bool, Refusal>
         match check_delegate(der, &delegate, issuer, now) {
             Err(error) => refusal = Refusal::Delegate(error),
             Ok(()) => match basic.signed.verify(delegate.public_key) {
-                Ok(()) => return Ok(delegate.extension(NO_CHECK).is_none()),
+                Ok(()) => return Ok(()),
                 Err(error) => refusal = Refusal::Signature(error),
             },
         }
@@ -233,9 +232,14 @@ fn check_delegate(der: &[u8], delegate: &Certificate<'_>, issuer: &Issuer, now: 
         return Err(DelegateError::Authority);
     }
     match unknown_critical(der).map_err(|error| DelegateError::Unreadable(error.to_string()))? {
-        Some(oid) => Err(DelegateError::CriticalExtension(dotted(oid))),
-        None => Ok(()),
+        Some(oid) => return Err(DelegateError::CriticalExtension(dotted(oid))),
+        None => {}
     }
+    // Nobody can say whether it is revoked: asking it, or another delegate about it, would only go round in circles.
+    if delegate.extension(NO_CHECK).is_none() {
+        return Err(DelegateError::Unchecked);
+    }
+    Ok(())
 }
 
 /// The first critical extension of a certificate that is not looked at above (or need not be).

@@ -87,6 +87,8 @@ fn what_a_list_must_not_be_is_refused_with_its_reason() {
     assert_eq!(idp(&[&yes(5)]), CrlError::AttributeCertificates);
     assert_eq!(idp(&[&yes(1), &yes(2)]), CrlError::NoScope);
     assert_eq!(idp(&[&element(tag::context(0), &[&element(tag::context(1), &[])])]), CrlError::RelativeName);
+    let directory_name = element(tag::context(0), &[&element(tag::context(4), &[&element(tag::SEQUENCE, &[])])]);
+    assert_eq!(idp(&[&element(tag::context(0), &[&directory_name])]), CrlError::NamelessPoint);
     assert_eq!(idp(&[&yes(2), &yes(1)]), CrlError::Der(DerError::Trailing), "out of order");
     assert_eq!(idp(&[&element(tag::context_primitive(1), &[&[1]])]), CrlError::Der(DerError::Value), "no boolean");
 

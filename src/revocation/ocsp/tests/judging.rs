@@ -54,7 +54,7 @@ impl Case {
 const SERIAL: &[u8] = &[0x00, 0xBE, 0xEF];
 
 fn good() -> Statement {
-    Statement { word: Word::Good, this_update: NOW - 60, next_update: NOW + 3600, unchecked_delegate: false }
+    Statement { word: Word::Good, this_update: NOW - 60, next_update: NOW + 3600 }
 }
 
 #[test]
@@ -78,12 +78,11 @@ fn the_issuer_itself_is_believed_named_by_name_or_by_key() {
 fn a_delegate_that_the_issuer_issued_for_it_is_believed() {
     let case = Case::new();
     let delegate = case.ca.delegate();
-    let unchecked = Statement { unchecked_delegate: true, ..good() };
-    assert_eq!(case.delegated(&delegate), Ok(unchecked));
+    assert_eq!(case.delegated(&delegate), Ok(good()));
     let complete = case.ca.issue("Responder", |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::TimeStamping, ExtendedKeyUsagePurpose::OcspSigning];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 5], vec![5, 0])];
+        params.custom_extensions = vec![nocheck()];
     });
     assert_eq!(case.delegated(&complete), Ok(good()));
     // By key, behind certificates that are none or are others'.
@@ -117,6 +116,7 @@ fn delegates_without_the_issuers_authority_are_refused() {
             |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
             DelegateError::Purpose,
         ),
+        ("no nocheck", |params| params.custom_extensions.clear(), DelegateError::Unchecked),
         ("any EKU", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any], DelegateError::Purpose),
         ("key usage", |params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment], DelegateError::KeyUsage),
         ("a CA", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), DelegateError::Authority),
@@ -135,6 +135,7 @@ fn delegates_without_the_issuers_authority_are_refused() {
     for (name, change, error) in rows {
         let delegate = case.ca.issue("Responder", |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+            params.custom_extensions = vec![nocheck()];
             change(params);
         });
         let refusal = case.delegated(&delegate).unwrap_err();

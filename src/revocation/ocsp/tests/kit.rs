@@ -63,7 +63,10 @@ impl Holder {
     }
 
     pub(super) fn delegate(&self) -> Self {
-        self.issue("Responder", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning])
+        self.issue("Responder", |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+            params.custom_extensions = vec![nocheck()];
+        })
     }
 
     /// A device's certificate that names these responders.
@@ -215,4 +218,9 @@ pub(super) fn status(value: u8) -> Vec<u8> {
 
 fn optional_list(tag: u8, members: &[Vec<u8>]) -> Vec<u8> {
     if members.is_empty() { Vec::new() } else { element(tag, &sequence(&[&members.concat()])) }
+}
+
+/// id-pkix-ocsp-nocheck.
+pub(super) fn nocheck() -> CustomExtension {
+    CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 5], vec![5, 0])
 }
