@@ -50,8 +50,8 @@ fn a_trust_anchor_that_has_ended_vouches_for_nobody() {
     let anchor = root.subordinate("Issuing CA", |params| params.not_after = date_time_ymd(2027, 1, 1));
     let device = anchor.device(|params| params.not_after = date_time_ymd(2030, 1, 1));
     let trust = Files::trusting(&[&anchor]).trust();
-    let admitted = trust.admit_now(&[device.der.clone()], year(2026)).unwrap();
-    let refused = trust.admit_now(&[device.der.clone()], year(2027)).unwrap_err();
+    let admitted = trust.admit_now(std::slice::from_ref(&device.der), year(2026)).unwrap();
+    let refused = trust.admit_now(std::slice::from_ref(&device.der), year(2027)).unwrap_err();
     assert_eq!(refused.cause, Cause::CertificateExpired);
     assert!(refused.detail.contains("trust anchor") && refused.detail.contains("Issuing CA"), "{refused}");
     assert_eq!(cause(trust.recheck_now(&admitted, year(2027))), Cause::CertificateExpired);

@@ -231,9 +231,8 @@ fn check_delegate(der: &[u8], delegate: &Certificate<'_>, issuer: &Issuer, now: 
     if delegate.is_ca().map_err(unreadable)? {
         return Err(DelegateError::Authority);
     }
-    match unknown_critical(der).map_err(|error| DelegateError::Unreadable(error.to_string()))? {
-        Some(oid) => return Err(DelegateError::CriticalExtension(dotted(oid))),
-        None => {}
+    if let Some(oid) = unknown_critical(der).map_err(|error| DelegateError::Unreadable(error.to_string()))? {
+        return Err(DelegateError::CriticalExtension(dotted(oid)));
     }
     // Nobody can say whether it is revoked: asking it, or another delegate about it, would only go round in circles.
     if delegate.extension(NO_CHECK).is_none() {
