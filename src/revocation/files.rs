@@ -88,8 +88,10 @@ impl Shared {
         }
         let gone: Vec<_> = files.seen.keys().filter(|path| !present.contains(*path)).cloned().collect();
         for path in gone {
-            files.seen.remove(&path);
-            tracing::warn!(event = "crl-file-removed", file = %path.display(), "its CRL is used until its nextUpdate");
+            // Whatever else lay there is not missed.
+            if files.seen.remove(&path).is_some_and(|seen| !seen.digests.is_empty()) {
+                tracing::warn!(event = "crl-file-removed", file = %path.display(), "its CRL is used until its nextUpdate");
+            }
             let source = Source::File(path);
             if self.change(|lists| lists.forget_unverified(&source)) {
                 self.moved();

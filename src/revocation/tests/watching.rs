@@ -108,6 +108,21 @@ fn whatever_lies_in_a_directory_beside_lists_is_skipped() {
 }
 
 #[test]
+fn that_a_file_is_gone_is_said_only_where_it_held_a_list() {
+    let (place, ca) = (Place::new(), Ca::new("Device CA"));
+    let (junk, list) = (place.put("README", b"text"), place.put("a.crl", &ca.list(1).sign()));
+    let engine = load(&watching(&place), &ca);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let file = log.reopen().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(file)).finish();
+    std::fs::remove_file(junk).unwrap();
+    std::fs::remove_file(list).unwrap();
+    tracing::subscriber::with_default(subscriber, || engine.shared().rescan_files(NOW));
+    let said = std::fs::read_to_string(log.path()).unwrap();
+    assert!(said.contains("a.crl") && !said.contains("README"), "{said}");
+}
+
+#[test]
 fn at_the_start_a_configured_file_must_be_there_and_be_a_list() {
     let (place, ca) = (Place::new(), Ca::new("Device CA"));
     let refused = |bytes: Option<&[u8]>| {
