@@ -151,4 +151,9 @@ fn standard_input_is_a_log_too_and_a_missing_one_cannot_be_read() {
     assert_eq!(missing.status.code(), Some(3));
     assert!(text(&missing.stderr).contains("/nonexistent/audit.log"));
     assert_eq!(forecast(&[]).status.code(), Some(2));
+    for (other, says) in [("/dev/zero", "not a regular file"), (env!("CARGO_MANIFEST_PATH"), "holds no audit event")] {
+        let output = forecast(&[other]);
+        assert_eq!(output.status.code(), Some(3), "{other}");
+        assert!(text(&output.stderr).contains(says), "{output:?}");
+    }
 }

@@ -35,6 +35,13 @@ pub(in crate::cli) struct Admission {
     pub(in crate::cli) expiry_forecast: Duration,
 }
 
+/// What of an earlier admission goes on.
+struct Before<'a> {
+    revocation: &'a Arc<Revocation>,
+    nt_auth: Option<&'a NtAuthStore>,
+    mapper: Option<&'a Mapper>,
+}
+
 impl Admission {
     /// Reads every file. The directory is asked for its NTAuth store where that is configured; while it does not answer, nobody is
     /// let in.
@@ -43,32 +50,37 @@ impl Admission {
     }
 
     /// The same in the place of another, which was made from `before`: what it knows to be revoked stays so, and while the same
-    /// directory does not answer, its NTAuth store is taken to be what it was.
+    /// directory does not answer, its NTAuth store and the accounts it named are taken to be what they were.
     pub(in crate::cli) async fn load_after(&self, before: &Config, config: &Config) -> Result<Self, String> {
         let same_directory = before.directory == config.directory;
         let nt_auth = self.nt_auth.as_ref().filter(|_| same_directory);
-        Self::made(config, Some((&self.revocation, nt_auth))).await
+        let mapper = Some(&*self.mapper).filter(|_| same_directory);
+        Self::made(config, Some(Before { revocation: &self.revocation, nt_auth, mapper })).await
     }
 
-    async fn made(config: &Config, before: Option<(&Arc<Revocation>, Option<&NtAuthStore>)>) -> Result<Self, String> {
-        let (earlier, known_nt_auth) = before.unzip();
+    async fn made(config: &Config, before: Option<Before<'_>>) -> Result<Self, String> {
+        let known_nt_auth = before.as_ref().and_then(|before| before.nt_auth);
         let directory = config.directory.as_ref().map(Directory::load).transpose().map_err(|error| error.to_string())?;
         let known = tls::authorities(&config.client_certificates).map_err(|error| error.to_string())?;
         let revocation = {
             let config = config.client_certificates.revocation.clone();
             let directory = directory.clone().map(|directory| Arc::new(directory) as Arc<dyn ListSource>);
-            let earlier = earlier.map(Arc::clone);
+            let earlier = before.as_ref().map(|before| Arc::clone(before.revocation));
             // CRLs may be large.
             let loading = tokio::task::spawn_blocking(move || Revocation::load(&config, known, directory, earlier.as_deref()));
             loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?
         };
         let nt_auth = match (&config.client_certificates.nt_auth, &directory) {
-            (NtAuth::Directory, Some(directory)) => known_or_read(directory, known_nt_auth.flatten()).await,
+            (NtAuth::Directory, Some(directory)) => known_or_read(directory, known_nt_auth).await,
             _ => None,
         };
         let trust = Arc::new(Self::trust(config, &revocation, nt_auth.as_deref())?);
         let accounts = directory.clone().map(|directory| Arc::new(directory) as Arc<dyn Accounts>);
         let mapper = Mapper::load(&config.mapping, &config.accounts, accounts).map_err(|error| error.to_string())?;
+        let mapper = match before.and_then(|before| before.mapper) {
+            Some(before) => mapper.in_place_of(before),
+            None => mapper,
+        };
         let (recheck_interval, expiry_forecast) =
             (config.client_certificates.recheck_interval, config.client_certificates.expiry_forecast);
         Ok(Self { trust, revocation, mapper: Arc::new(mapper), directory, nt_auth, recheck_interval, expiry_forecast })

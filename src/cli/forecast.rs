@@ -54,7 +54,11 @@ pub(in crate::cli) fn run(args: &ForecastArgs, output: &mut Output) -> Exit {
     let (roster, mut unreadable_lines) = (Roster::default(), 0);
     for path in &args.audit_logs {
         match read(path, &roster) {
-            Ok(unreadable) => unreadable_lines += unreadable,
+            Ok(Lines { events: 0, others }) if others > 0 => {
+                output.error(format_args!("{}: holds no audit event", path.display()));
+                return Exit::CouldNotRun;
+            }
+            Ok(lines) => unreadable_lines += lines.others,
             Err(error) => {
                 output.error(format_args!("{}: {error}", path.display()));
                 return Exit::CouldNotRun;
@@ -73,22 +77,40 @@ pub(in crate::cli) fn run(args: &ForecastArgs, output: &mut Output) -> Exit {
     if report.ending.is_empty() { Exit::Good } else { Exit::Finding }
 }
 
-/// Notes every event of a log (`-`: standard input). Returns how many lines are none.
-fn read(path: &Path, roster: &Roster) -> io::Result<u64> {
-    let input: Box<dyn Read> = if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+/// Lines of a log.
+#[derive(Default)]
+struct Lines {
+    events: u64,
+    others: u64,
+}
+
+/// Notes every event of a log (`-`: standard input).
+fn read(path: &Path, roster: &Roster) -> io::Result<Lines> {
+    let input: Box<dyn Read> = if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(regular(path)?) };
     let mut input = BufReader::new(input);
-    let (mut line, mut unreadable) = (Vec::new(), 0);
+    let (mut line, mut lines) = (Vec::new(), Lines::default());
     loop {
         line.clear();
         if (&mut input).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
-            return Ok(unreadable);
+            return Ok(lines);
         }
         match serde_json::from_slice::<Event>(&line) {
-            Ok(event) => sighting(event).into_iter().for_each(|sighting| roster.note(sighting)),
+            Ok(event) => {
+                lines.events += 1;
+                sighting(event).into_iter().for_each(|sighting| roster.note(sighting));
+            }
             Err(_) if line.trim_ascii().is_empty() => {}
-            Err(_) => unreadable += 1,
+            Err(_) => lines.others += 1,
         }
     }
+}
+
+/// What never ends is no log.
+fn regular(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    File::open(path)
 }
 
 /// Only certificates that stood for somebody.

@@ -24,11 +24,11 @@ pub struct Mapper {
     rules: Vec<Rule>,
     gates: AccountRules,
     directory: Asking,
-    memory: Memory,
-    counts: Counts,
+    memory: Arc<Memory>,
+    counts: Arc<Counts>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Rule {
     kind: RuleKind,
     selection: Selection,
@@ -66,8 +66,19 @@ impl Mapper {
             let problem = format!("is not configured, and rule {:?} asks it", rule.kind.name());
             return Err(LoadError::new(Path::new("[directory]"), problem, "add [directory], or remove the rule"));
         }
-        let memory = Memory::new(accounts, matches!(directory, Asking::Directory(_)));
-        Ok(Self { rules, gates: accounts.clone(), directory, memory, counts: Counts::default() })
+        let memory = Arc::new(Memory::new(accounts, matches!(directory, Asking::Directory(_))));
+        Ok(Self { rules, gates: accounts.clone(), directory, memory, counts: Arc::default() })
+    }
+
+    /// In the place of another that asks the same directory: what that one decided lately still counts where the rules are the same,
+    /// so that a reload while no server answers refuses nobody. Its counts go on in any case.
+    #[must_use]
+    pub fn in_place_of(self, before: &Self) -> Self {
+        let counts = Arc::clone(&before.counts);
+        let same = self.rules == before.rules && self.gates == before.gates;
+        let asks = |mapper: &Self| matches!(mapper.directory, Asking::Directory(_));
+        let memory = if same && asks(&self) == asks(before) { Arc::clone(&before.memory) } else { self.memory };
+        Self { memory, counts, ..self }
     }
 
     /// What was decided lately about a certificate, from memory.

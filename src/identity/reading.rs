@@ -19,7 +19,7 @@ use crate::x509::{Claims, Upn};
 const MAX_POLICY_FILE: u64 = 1 << 20;
 
 /// What a rule goes by, with its issuers' keys in place of their files.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Basis {
     UpnWithSid { uri_issuers: HashSet<KeyFingerprint> },
     Sid { uri_issuers: HashSet<KeyFingerprint> },

@@ -24,7 +24,7 @@ impl Presented<'_> {
 }
 
 /// A selector with its issuers' keys in place of their files.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Selection {
     issuers: HashSet<KeyFingerprint>,
     usages: Vec<String>,

@@ -33,7 +33,7 @@ pub struct KerberosConfig {
     pub clock_skew: Duration,
     /// `cache_bytes`: tickets kept at most, in bytes (default 256 MiB)
     pub cache_bytes: u64,
-    /// `denied_groups`: RIDs of groups whose members are never delegated (default 512, 516, 518, 519, 521)
+    /// `denied_groups`: RIDs of groups whose members are never delegated (default 512, 516, 518, 519, 521, 525)
     pub denied_groups: Vec<u32>,
     /// `denied_accounts`: RIDs of accounts never delegated (default 500; 502 is always denied)
     pub denied_accounts: Vec<u32>,

@@ -7,8 +7,8 @@ use crate::proxy::{BackendConfig, Mutual, Profile, Transport};
 use crate::revocation::RevocationPolicy;
 use crate::tls::{ClientTrustConfig, NtAuth, Usage};
 
-/// Domain Admins, Domain Controllers, Schema Admins, Enterprise Admins, Read-only Domain Controllers (MS-DTYP 2.4.2.4).
-const PRIVILEGED_GROUPS: [u32; 5] = [512, 516, 518, 519, 521];
+/// Domain Admins, Domain Controllers, Schema Admins, Enterprise Admins, Read-only Domain Controllers, Protected Users (MS-DTYP 2.4.2.4).
+const PRIVILEGED_GROUPS: [u32; 6] = [512, 516, 518, 519, 521, 525];
 /// The built-in Administrator.
 const ADMINISTRATOR: u32 = 500;
 

@@ -40,7 +40,12 @@ pub(super) static KERBEROS: Table = Table {
         ),
         key("clock_skew", Kind::Duration(ms(0), hours(1)), Default("5m"), "taken off the end of every ticket"),
         key("cache_bytes", Size(MIB, 1024 * GIB), Default("256MiB"), "tickets kept at most"),
-        key("denied_groups", Rids, Default("512, 516, 518, 519, 521"), "RIDs of groups whose members are never delegated"),
+        key(
+            "denied_groups",
+            Rids,
+            Default("512, 516, 518, 519, 521, 525"),
+            "RIDs of groups whose members are never delegated; 525 is Protected Users",
+        ),
         key("denied_accounts", Rids, Default("500"), "RIDs of accounts never delegated; krbtgt (502) never is"),
     ],
 };

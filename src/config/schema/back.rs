@@ -72,7 +72,7 @@ pub(super) static BACKEND: Table = Table {
             Default("60s"),
             "kept connections are closed after it; IIS closes at 120 s",
         ),
-        key("max_idle_per_principal", Count(0, 1024), Default("4"), "connections kept for one user"),
+        key("max_idle_per_principal", Count(0, 1024), Default("4"), "connections kept for one certificate of a user"),
         key(
             "max_connections_per_principal",
             Count(1, 1_000_000),

@@ -139,6 +139,11 @@ static OCSP: Table = Table {
         key("url", Text("http://host/path"), Optional("what certificates name"), "the responder for every certificate"),
         key("timeout", Kind::Duration(ms(100), hours(1)), Default("3s"), "time for one answer"),
         key("nonce", Bool, Default("false"), "send a nonce; an answer with another one is refused, one without is not"),
-        key("max_age", Kind::Duration(ms(1000), hours(24)), Default("1h"), "how long an answer is believed at most"),
+        key(
+            "max_age",
+            Kind::Duration(ms(1000), hours(24)),
+            Default("1h"),
+            "how long a good answer is believed at most; a revocation stays until nextUpdate at least",
+        ),
     ],
 };

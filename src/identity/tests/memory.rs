@@ -254,3 +254,27 @@ async fn without_a_directory_an_answer_counts_until_it_is_purged() {
     mapper.purge();
     assert!(known(leaf()).is_none() && known(Leaf::default()).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mapper_in_the_place_of_another_with_the_same_rules_knows_what_that_one_knew() {
+    let site = Site::new();
+    let leaf = Leaf::upn("alice@corp.example").sid(OWN);
+    let listed = Listed::of(&[user("alice", OWN)]);
+    let rules = AccountRules::default();
+    let before = load(vec![sid_rule()], &rules, Some(Arc::clone(&listed)));
+    resolve(&before, &leaf).await.unwrap();
+    listed.fail(Cause::DirectoryUnreachable);
+    let after = load(vec![sid_rule()], &rules, Some(Arc::clone(&listed))).in_place_of(&before);
+    assert!(resolve(&after, &leaf).await.is_ok(), "remembered");
+    tokio::time::advance(rules.positive_ttl).await;
+    assert!(resolve(&after, &leaf).await.is_ok(), "ridden");
+    assert_eq!(after.counts().ridden, 1);
+
+    let stricter = AccountRules { deny_admin_count: true, ..AccountRules::default() };
+    let other_rules = load(vec![strong_rule()], &rules, Some(Arc::clone(&listed))).in_place_of(&before);
+    let other_gates = load(vec![sid_rule()], &stricter, Some(Arc::clone(&listed))).in_place_of(&before);
+    let named = load(vec![sid_rule(), site.weak_rule(RuleKind::Upn)], &rules, Some(listed)).in_place_of(&before);
+    for other in [other_rules, other_gates, named] {
+        assert_eq!(cause(resolve(&other, &leaf).await), Cause::DirectoryUnreachable);
+    }
+}

@@ -13,8 +13,10 @@ use crate::revocation::ocsp::verify::{SKEW, Statement, Word, is_hold};
 
 /// Certificates remembered, of those revoked and of the others.
 const CAPACITY: u64 = 65_536;
-/// For how long nobody is asked again after no usable answer.
+/// For how long a revocation serves on while nobody confirms it.
 const SHORT: Duration = Duration::from_secs(30);
+/// Nobody said anything: asked again soon, so that one lost answer does not keep a device out for long.
+const UNUSABLE: Duration = Duration::from_secs(5);
 
 /// One certificate of one issuer: SHA-256 of issuer name, issuer key and serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +96,7 @@ impl Answers {
         if let Some(before) = self.revoked.get(&key) {
             return self.stands(key, before, now);
         }
-        self.others.insert(key, Entry { answer: answer.clone(), until: after(now, SHORT), this_update: i64::MIN });
+        self.others.insert(key, Entry { answer: answer.clone(), until: after(now, UNUSABLE), this_update: i64::MIN });
         answer
     }
 
