@@ -97,7 +97,9 @@ fn read(path: &Path, roster: &Roster) -> io::Result<Lines> {
         match serde_json::from_slice::<Event>(&line) {
             Ok(event) => {
                 lines.events += 1;
-                sighting(event).into_iter().for_each(|sighting| roster.note(sighting));
+                if let Some(sighting) = sighting(event) {
+                    roster.note(sighting);
+                }
             }
             Err(_) if line.trim_ascii().is_empty() => {}
             Err(_) => lines.others += 1,
