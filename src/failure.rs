@@ -4,6 +4,7 @@
 //! in the table cannot be expressed.
 
 use std::fmt;
+use std::time::Duration;
 
 /// The step of a request's way at which it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -225,12 +226,20 @@ pub struct Failure {
     pub cause: Cause,
     /// What was seen: names, codes, limits.
     pub detail: String,
+    /// When it makes sense to come again, where that is known; it goes into `Retry-After`.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure with what was seen.
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into() }
+        Self { cause, detail: detail.into(), retry_after: None }
+    }
+
+    /// The same, with the time after which it makes sense to come again.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `[kerberos]`
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ pub struct KerberosConfig {
     pub keytab: PathBuf,
     /// KDCs of every realm on a trust path: `kdcs` for our own, `[kerberos.realms."REALM"] kdcs` for others
     pub realms: BTreeMap<Realm, KdcSource>,
+    /// `max_concurrent`, `max_rate`: how fast each realm's KDCs may be asked, by realm; see [`pace`](Self::pace)
+    pub paces: BTreeMap<Realm, Pace>,
     /// `engine`: who mints tokens (default native)
     pub engine: Engine,
-    /// `workers`: acquisitions at a time (default 4)
+    /// `workers`: acquisitions at a time (default 8)
     pub workers: usize,
-    /// `queue`: acquisitions waiting at most (default 1024)
+    /// `queue`: acquisitions waiting at most (default 65536)
     pub queue: usize,
     /// `acquire_timeout`: for both tickets of one user (default 5 s)
     pub acquire_timeout: Duration,
@@ -31,7 +34,7 @@ pub struct KerberosConfig {
     pub max_ride_through: Duration,
     /// `clock_skew`: taken off every ticket's end (default 300 s)
     pub clock_skew: Duration,
-    /// `cache_bytes`: tickets kept at most, in bytes (default 256 MiB)
+    /// `cache_bytes`: tickets kept at most, in bytes (default 512 MiB)
     pub cache_bytes: u64,
     /// `denied_groups`: RIDs of groups whose members are never delegated (default 512, 516, 518, 519, 521, 525)
     pub denied_groups: Vec<u32>,
@@ -39,6 +42,24 @@ pub struct KerberosConfig {
     pub denied_accounts: Vec<u32>,
     /// `[server] runtime_directory`: private (0700, ours); holds the generated krb5.conf
     pub runtime_directory: PathBuf,
+}
+
+impl KerberosConfig {
+    /// How fast this realm's KDCs may be asked: all workers for our own realm, half of them for another, unless configured.
+    pub fn pace(&self, realm: &Realm) -> Pace {
+        let share = if realm == self.principal.realm() { self.workers } else { self.workers.div_ceil(2) };
+        let configured = self.paces.get(realm).copied().unwrap_or_default();
+        Pace { max_concurrent: configured.max_concurrent.or(Some(share)), ..configured }
+    }
+}
+
+/// How fast the KDCs of one realm may be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Acquisitions for its users at a time; `None`: as many as there are workers.
+    pub max_concurrent: Option<usize>,
+    /// Acquisitions for its users a second; `None`: as fast as it answers.
+    pub max_rate: Option<NonZeroU32>,
 }
 
 /// Where a realm's KDCs come from.

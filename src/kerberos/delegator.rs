@@ -10,7 +10,7 @@ use tracing::info;
 use crate::failure::{Cause, Failure};
 use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquired, Shared};
-use crate::kerberos::acquire::worker::Workers;
+use crate::kerberos::acquire::worker::{Wanted, Workers};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::engine::Mint;
 use crate::kerberos::proof::keytab::Keytab;
@@ -19,13 +19,27 @@ use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TicketId, TokenSource};
+use crate::naming::name::Spn;
 use crate::policy::Grant;
 
-/// Tokens for grants, by constrained delegation.
+/// Tokens for grants, by constrained delegation. Clones share everything.
+#[derive(Clone)]
 pub struct Delegator {
     shared: Arc<Shared>,
     workers: Workers,
     tickets: Arc<Tickets>,
+    ages: Ages,
+}
+
+/// Numbers of the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DelegatorNumbers {
+    /// Tickets in the cache.
+    pub tickets: u64,
+    /// Acquisitions that wait for a worker.
+    pub waiting: usize,
+    /// Acquisitions started so far.
+    pub acquisitions: u64,
 }
 
 impl Delegator {
@@ -39,7 +53,17 @@ impl Delegator {
         let tickets = Tickets::new(ages, config.cache_bytes);
         let shared = Arc::new(Shared { config, keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
         let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
-        Ok(Self { shared, workers, tickets })
+        Ok(Self { shared, workers, tickets, ages })
+    }
+
+    /// Numbers for whoever watches.
+    pub fn numbers(&self) -> DelegatorNumbers {
+        DelegatorNumbers { tickets: self.tickets.count(), waiting: self.workers.waiting(), acquisitions: self.acquisitions() }
+    }
+
+    /// Drops every ticket for this SPN. Returns how many there were.
+    pub fn evict_spn(&self, spn: &Spn) -> usize {
+        self.tickets.evict_spn(spn)
     }
 
     /// Acquisitions started so far.
@@ -53,18 +77,17 @@ impl Delegator {
     }
 }
 
-/// Acquires and prepares a ticket. Owns what it needs: it outlives the request that started it.
-async fn acquire(workers: Workers, shared: Arc<Shared>, grant: Grant) -> Result<CachedTicket, Failure> {
-    let queue_until = Instant::now() + shared.config.acquire_timeout;
-    let acquired = workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), queue_until).await?;
-    let ticket = cached(acquired, &grant, &shared.config)?;
+/// Prepares the ticket that a worker has acquired. Owns what it needs: it outlives the request that started it.
+async fn prepared(wanted: Wanted, ages: Ages, grant: Grant) -> Result<CachedTicket, Failure> {
+    let acquired = wanted.await.unwrap_or_else(|_| Err(Failure::new(Cause::AcquisitionTimeout, "the worker ended")))?;
+    let ticket = cached(acquired, &grant, ages)?;
     let facts = &ticket.facts;
     let sid = facts.sid.as_ref().map(ToString::to_string);
     info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype = facts.ticket_etype, "ticket acquired");
     Ok(ticket)
 }
 
-fn cached(acquired: Acquired, grant: &Grant, config: &KerberosConfig) -> Result<CachedTicket, Failure> {
+fn cached(acquired: Acquired, grant: &Grant, ages: Ages) -> Result<CachedTicket, Failure> {
     let ticket = &acquired.ticket;
     let facts = TicketFacts {
         id: TicketId::next(),
@@ -83,7 +106,7 @@ fn cached(acquired: Acquired, grant: &Grant, config: &KerberosConfig) -> Result<
         Some(credential) => Mint::Reference(credential),
         None => Mint::native(acquired.ticket)?,
     };
-    Ok(CachedTicket::new(mint, facts, bytes, config.soft_age))
+    Ok(CachedTicket::new(mint, facts, bytes, ages))
 }
 
 impl TokenSource for Delegator {
@@ -95,7 +118,10 @@ impl TokenSource for Delegator {
         binding: Option<&ChannelBinding>,
         deadline: Instant,
     ) -> Result<IssuedToken<Reply>, Failure> {
-        let start = || acquire(self.workers.clone(), Arc::clone(&self.shared), grant.clone());
+        let start = |urgency| {
+            let (place, wanted) = self.workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), urgency)?;
+            Ok((place, prepared(wanted, self.ages, grant.clone())))
+        };
         let (ticket, cache_hit) = self.tickets.get(&TicketKey::of(grant), deadline.into(), start).await?;
         let (token, reply) = ticket.mint.token(grant.target(), binding).await?;
         let facts = if cache_hit { ticket.facts.for_hit() } else { ticket.facts.clone() };

@@ -159,6 +159,14 @@ impl TicketId {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
+
+    /// A number from 0 to 1 that spreads tickets evenly, however few or many they are: the fractional part of multiples of the golden
+    /// ratio, in 32 bits.
+    fn spread(self) -> f64 {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is the fractional part")]
+        let fraction = self.0.wrapping_mul(0x9E37_79B9) as u32;
+        f64::from(fraction) / f64::from(u32::MAX)
+    }
 }
 
 impl TicketFacts {

@@ -1,10 +1,15 @@
 //! The ticket cache: who waits for which acquisition, how old a ticket may get, and what ends it.
 //!
 //! ```text
-//! obtained ---- soft age ---- max_ride_through ---- end - skew
-//!   |  served from the cache |  served only while no KDC answers |  never
-//!                            '- the next request asks for the user again: a refusal ends the ticket
+//! obtained ---------- ahead ---- soft age ---- max_ride_through ---- end - skew
+//!   |  served from the cache       |  served only while no KDC answers |  never
+//!                      |           '- a request waits until the user has been asked for again
+//!                      '- a request has the user asked for again, and does not wait
 //! ```
+//!
+//! Either way the answer counts: a refusal ends the ticket. `ahead` lies between 70 and 95 percent of the way to the soft age,
+//! or to the ticket's own end where that comes first, elsewhere for each ticket: what was acquired at nine o'clock is not all acquired
+//! again at a quarter past.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +26,8 @@ use tracing::{debug, warn};
 
 use crate::failure::{Answer, Cause, Failure};
 use crate::identity::{ExpectedSid, Principal, RequestedName};
+use crate::kerberos::acquire::line::Urgency;
+use crate::kerberos::acquire::worker::Place;
 use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
 use crate::naming::name::Spn;
@@ -28,9 +35,11 @@ use crate::policy::Grant;
 
 /// While no KDC answers, one request in this time asks again, in the background; all others ride at once.
 const RIDE_RETRY: Duration = Duration::from_secs(15);
-/// A refusal is remembered this long: an account that is refused does not cost the KDC an exchange a request.
-const REFUSAL_MEMORY: Duration = Duration::from_secs(5);
+/// What was refused is remembered so long at most, see [`memory`], and of so many.
+const LONGEST_MEMORY: Duration = Duration::from_secs(10);
 const REFUSALS: u64 = 65_536;
+/// Where renewal ahead of time begins, as parts of the way to the age at which a request would have to wait.
+const AHEAD: (f64, f64) = (0.70, 0.95);
 /// Service tickets forgotten on a back end's word: one per user, and so many per SPN, in [`FORGET_WINDOW`].
 const FORGET_LIMIT: u32 = 20;
 const FORGET_WINDOW: Duration = Duration::from_secs(10);
@@ -63,23 +72,49 @@ pub(super) struct CachedTicket {
     obtained: Instant,
     /// Milliseconds after `obtained` before which nobody asks for the user again.
     refresh_after: AtomicU64,
+    soft_age: Duration,
     riding: AtomicBool,
 }
 
+/// What a cached ticket is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// Serves.
+    Fresh,
+    /// Serves, and should be renewed.
+    Ahead,
+    /// Serves while no KDC answers.
+    Stale,
+}
+
 impl CachedTicket {
-    pub(super) fn new(mint: Mint, facts: TicketFacts, ticket_bytes: usize, soft_age: Duration) -> Self {
-        let refresh_after = AtomicU64::new(millis(soft_age));
-        Self { mint, facts, ticket_bytes, obtained: Instant::now(), refresh_after, riding: AtomicBool::new(false) }
+    pub(super) fn new(mint: Mint, facts: TicketFacts, ticket_bytes: usize, ages: Ages) -> Self {
+        let life = until(facts.end_time, ages.clock_skew).min(ages.soft_age);
+        let refresh_after = AtomicU64::new(millis(life.mul_f64(AHEAD.0 + (AHEAD.1 - AHEAD.0) * facts.id.spread())));
+        let soft_age = ages.soft_age;
+        Self { mint, facts, ticket_bytes, obtained: Instant::now(), refresh_after, soft_age, riding: AtomicBool::new(false) }
     }
 
-    fn wants_refresh(&self) -> bool {
-        millis(self.obtained.elapsed()) >= self.refresh_after.load(Ordering::Relaxed)
+    fn age(&self) -> Age {
+        let age = self.obtained.elapsed();
+        if millis(age) < self.refresh_after.load(Ordering::Relaxed) {
+            Age::Fresh
+        } else if age < self.soft_age {
+            Age::Ahead
+        } else {
+            Age::Stale
+        }
     }
 
-    /// Nobody answered: serves on, and is asked for again later.
-    fn ride(&self) {
-        self.riding.store(true, Ordering::Relaxed);
+    /// Nobody asks for the user again for a while.
+    fn put_off(&self) {
         self.refresh_after.store(millis(self.obtained.elapsed().saturating_add(RIDE_RETRY)), Ordering::Relaxed);
+    }
+
+    /// Nobody answered: serves on, and is asked for again later. Returns whether this is new.
+    fn ride(&self) -> bool {
+        self.put_off();
+        !self.riding.swap(true, Ordering::Relaxed)
     }
 
     fn is_riding(&self) -> bool {
@@ -104,14 +139,24 @@ pub(super) struct Ages {
 /// What an acquisition ended with, once it has.
 type Landing = Option<Result<Arc<CachedTicket>, Failure>>;
 
+/// An acquisition under way: what comes of it, and where it stands in line.
+#[derive(Clone)]
+struct Flight {
+    landing: watch::Receiver<Landing>,
+    place: Place,
+}
+
+/// What was refused, and until when that is remembered.
+type Refusal = (Failure, Instant);
+
 /// Tickets by key, acquisitions under way by key, and what back ends and KDCs said lately.
 pub(super) struct Tickets {
     ages: Ages,
     entries: Cache<TicketKey, Arc<CachedTicket>>,
-    refusals: Cache<TicketKey, Failure>,
+    refusals: Cache<TicketKey, Refusal>,
     /// Accounts that were refused, and when: longer than any acquisition takes.
     ended: Cache<RequestedName, Instant>,
-    flights: Mutex<HashMap<TicketKey, watch::Receiver<Landing>>>,
+    flights: Mutex<HashMap<TicketKey, Flight>>,
     forgotten: Cache<TicketKey, ()>,
     forgotten_by_spn: Mutex<HashMap<Spn, (Instant, u32)>>,
 }
@@ -121,7 +166,7 @@ struct HardAge(Duration);
 
 impl Expiry<TicketKey, Arc<CachedTicket>> for HardAge {
     fn expire_after_create(&self, _: &TicketKey, ticket: &Arc<CachedTicket>, _: std::time::Instant) -> Option<Duration> {
-        Some(left(ticket, self.0))
+        Some(until(ticket.facts.end_time, self.0))
     }
 
     fn expire_after_update(
@@ -131,7 +176,7 @@ impl Expiry<TicketKey, Arc<CachedTicket>> for HardAge {
         _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(left(ticket, self.0))
+        Some(until(ticket.facts.end_time, self.0))
     }
 }
 
@@ -146,7 +191,7 @@ impl Tickets {
         Arc::new(Self {
             ages,
             entries,
-            refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(REFUSAL_MEMORY).build(),
+            refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(LONGEST_MEMORY).build(),
             ended: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
             flights: Mutex::default(),
             forgotten: Cache::builder().max_capacity(REFUSALS).time_to_live(FORGET_WINDOW).build(),
@@ -155,35 +200,41 @@ impl Tickets {
     }
 
     /// The ticket for this key and whether it was in the cache. `acquire` is run at most once for all who wait; it goes on when they
-    /// give up, and its ticket is kept.
+    /// give up, and its ticket is kept. It joins the line at once, and returns its place and what will come of it.
     pub(super) async fn get<A>(
         self: &Arc<Self>,
         key: &TicketKey,
         deadline: Instant,
-        acquire: impl FnOnce() -> A,
+        acquire: impl FnOnce(Urgency) -> Result<(Place, A), Failure>,
     ) -> Result<(Arc<CachedTicket>, bool), Failure>
     where
         A: Future<Output = Result<CachedTicket, Failure>> + Send + 'static,
     {
-        let Some(old) = self.entries.get(key).filter(|ticket| !left(ticket, self.ages.clock_skew).is_zero()) else {
-            if let Some(refusal) = self.refusals.get(key) {
+        let Some(old) = self.entries.get(key).filter(|ticket| !self.is_over(ticket)) else {
+            if let Some(refusal) = self.remembered(key) {
                 return Err(refusal);
             }
-            return landed(self.launch(key, acquire), deadline).await.map(|ticket| (ticket, false));
+            return self.launch(key, Urgency::Asked, acquire)?.landed(deadline).await.map(|ticket| (ticket, false));
         };
-        if !old.wants_refresh() {
-            return Ok((old, true));
+        let rides = old.is_riding() && self.may_ride(&old);
+        match old.age() {
+            Age::Fresh => return Ok((old, true)),
+            Age::Stale if !rides => {}
+            Age::Ahead | Age::Stale => {
+                // Not again for a while, whatever comes of it. A line that is full is no reason to fail.
+                old.put_off();
+                drop(self.launch(key, Urgency::Ahead, acquire));
+                return Ok((old, true));
+            }
         }
-        if old.is_riding() && self.may_ride(&old) {
-            old.ride();
-            drop(self.launch(key, acquire));
-            return Ok((old, true));
-        }
-        match landed(self.launch(key, acquire), deadline).await {
+        let landed = match self.launch(key, Urgency::Asked, acquire) {
+            Ok(flight) => flight.landed(deadline).await,
+            Err(failure) => Err(failure),
+        };
+        match landed {
             Ok(new) => Ok((new, false)),
             Err(failure) if is_outage(failure.cause) && self.may_ride(&old) => {
-                warn!(principal = %key.principal, spn = %key.spn, %failure, "no KDC answers: riding on the cached ticket");
-                old.ride();
+                self.ride(key, &old, &failure);
                 Ok((old, true))
             }
             Err(failure) => Err(failure),
@@ -220,53 +271,99 @@ impl Tickets {
         named + others.len()
     }
 
+    /// Drops every ticket for this SPN; one under way is kept when it lands. Returns how many there were.
+    pub(super) fn evict_spn(&self, spn: &Spn) -> usize {
+        let of_spn: Vec<_> = self.entries.iter().map(|(key, _)| key).filter(|key| key.spn == *spn).collect();
+        for key in &of_spn {
+            self.entries.invalidate(&**key);
+        }
+        of_spn.len()
+    }
+
+    /// How many tickets there are.
+    pub(super) fn count(&self) -> u64 {
+        self.entries.run_pending_tasks();
+        self.entries.entry_count()
+    }
+
     /// Bytes of the tickets in the cache, without anything beside them.
     pub(super) fn ticket_bytes(&self) -> usize {
         self.entries.iter().map(|(_, ticket)| ticket.ticket_bytes).sum()
     }
 
     /// Joins the acquisition under way for this key, or starts one.
-    fn launch<A>(self: &Arc<Self>, key: &TicketKey, acquire: impl FnOnce() -> A) -> watch::Receiver<Landing>
+    fn launch<A>(
+        self: &Arc<Self>,
+        key: &TicketKey,
+        urgency: Urgency,
+        acquire: impl FnOnce(Urgency) -> Result<(Place, A), Failure>,
+    ) -> Result<Flight, Failure>
     where
         A: Future<Output = Result<CachedTicket, Failure>> + Send + 'static,
     {
         let mut flights = locked(&self.flights);
-        if let Some(flight) = flights.get(key) {
-            return flight.clone();
+        if let Some(flight) = flights.get(key).cloned() {
+            drop(flights);
+            if urgency == Urgency::Asked {
+                flight.place.hurry();
+            }
+            return Ok(flight);
         }
-        let (sender, receiver) = watch::channel(None);
-        flights.insert(key.clone(), receiver.clone());
+        let started = Instant::now();
+        let (place, acquisition) = acquire(urgency)?;
+        let (sender, landing) = watch::channel(None);
+        let flight = Flight { landing, place };
+        flights.insert(key.clone(), flight.clone());
         drop(flights);
-        let place = FlightPlace { tickets: Arc::clone(self), key: key.clone() };
-        let acquisition = acquire();
+        let seat = Seat { tickets: Arc::clone(self), key: key.clone() };
         tokio::spawn(async move {
-            let started = Instant::now();
-            let landing = acquisition.await.and_then(|ticket| place.tickets.usable(ticket));
-            place.tickets.land(&place.key, started, &landing);
+            let landing = acquisition.await.and_then(|ticket| seat.tickets.usable(ticket));
+            seat.tickets.land(&seat.key, started, &landing);
             // Out of the map before anybody hears of it: who comes now finds the ticket.
-            drop(place);
+            drop(seat);
             sender.send_replace(Some(landing));
         });
-        receiver
+        Ok(flight)
     }
 
     fn land(&self, key: &TicketKey, started: Instant, landing: &Result<Arc<CachedTicket>, Failure>) {
-        match landing {
-            Ok(_) if self.ended.get(key.principal.name()).is_some_and(|ended| ended >= started) => {}
+        let failure = match landing {
+            Ok(_) if self.ended.get(key.principal.name()).is_some_and(|ended| ended >= started) => return,
             Ok(ticket) => {
                 self.refusals.invalidate(key);
                 self.entries.insert(key.clone(), Arc::clone(ticket));
+                return;
             }
-            Err(failure) if is_outage(failure.cause) => {}
-            Err(failure) => {
-                self.entries.invalidate(key);
-                if failure.cause.answer() == Answer::Refused {
-                    self.refusals.insert(key.clone(), failure.clone());
-                }
-                if is_about_the_account(failure.cause) {
-                    self.end_all_of(key.principal.name());
-                }
+            Err(failure) => failure,
+        };
+        if let Some(memory) = memory(failure.cause) {
+            self.refusals.insert(key.clone(), (failure.clone(), Instant::now() + memory));
+        }
+        let old = self.entries.get(key);
+        if is_outage(failure.cause) {
+            if let Some(old) = old.filter(|old| self.may_ride(old)) {
+                self.ride(key, &old, failure);
             }
+            return;
+        }
+        if failure.cause.answer() != Answer::Refused && old.is_some_and(|old| old.age() != Age::Stale) {
+            // Asked ahead of time, and nobody said no.
+            return;
+        }
+        self.entries.invalidate(key);
+        if is_about_the_account(failure.cause) {
+            self.end_all_of(key.principal.name());
+        }
+    }
+
+    /// What was refused a moment ago.
+    fn remembered(&self, key: &TicketKey) -> Option<Failure> {
+        self.refusals.get(key).filter(|(_, until)| Instant::now() < *until).map(|(failure, _)| failure)
+    }
+
+    fn ride(&self, key: &TicketKey, old: &CachedTicket, failure: &Failure) {
+        if old.ride() {
+            warn!(principal = %key.principal, spn = %key.spn, %failure, "no KDC answers: riding on the cached ticket");
         }
     }
 
@@ -283,10 +380,15 @@ impl Tickets {
 
     /// A ticket that is past its hard age when it comes is none.
     fn usable(&self, ticket: CachedTicket) -> Result<Arc<CachedTicket>, Failure> {
-        if left(&ticket, self.ages.clock_skew).is_zero() {
+        if self.is_over(&ticket) {
             return Err(Failure::new(Cause::TicketUnusable, "the KDC's ticket ends within kerberos.clock_skew"));
         }
         Ok(Arc::new(ticket))
+    }
+
+    /// Past the hard age: the ticket's end less the allowed skew.
+    fn is_over(&self, ticket: &CachedTicket) -> bool {
+        until(ticket.facts.end_time, self.ages.clock_skew).is_zero()
     }
 
     fn may_ride(&self, ticket: &CachedTicket) -> bool {
@@ -304,13 +406,27 @@ impl Tickets {
     }
 }
 
+impl Flight {
+    /// What comes of it, for somebody who waits until `deadline` and no longer.
+    async fn landed(mut self, deadline: Instant) -> Result<Arc<CachedTicket>, Failure> {
+        match tokio::time::timeout_at(deadline, self.landing.wait_for(Option::is_some)).await {
+            Ok(Ok(landing)) => landing.clone().unwrap_or_else(|| Err(Cause::AcquisitionTimeout.into())),
+            Ok(Err(_gone)) => Err(Failure::new(Cause::AcquisitionTimeout, "the acquisition ended without a word")),
+            Err(_elapsed) => {
+                let wait = self.place.wait();
+                Err(Failure::new(Cause::AcquisitionTimeout, "it goes on, and its ticket will be kept").retry_after(wait))
+            }
+        }
+    }
+}
+
 /// A flight's place in the map, given up however the flight ends.
-struct FlightPlace {
+struct Seat {
     tickets: Arc<Tickets>,
     key: TicketKey,
 }
 
-impl Drop for FlightPlace {
+impl Drop for Seat {
     fn drop(&mut self) {
         locked(&self.tickets.flights).remove(&self.key);
     }
@@ -327,19 +443,23 @@ fn is_about_the_account(cause: Cause) -> bool {
     matches!(cause, Cause::UserUnknown | Cause::UserRevoked | Cause::AccountKindRefused | Cause::PrivilegedRefused)
 }
 
-async fn landed(mut flight: watch::Receiver<Landing>, deadline: Instant) -> Result<Arc<CachedTicket>, Failure> {
-    match tokio::time::timeout_at(deadline, flight.wait_for(Option::is_some)).await {
-        Ok(Ok(landing)) => landing.clone().unwrap_or_else(|| Err(Cause::AcquisitionTimeout.into())),
-        Ok(Err(_gone)) => Err(Failure::new(Cause::AcquisitionTimeout, "the acquisition ended without a word")),
-        Err(_elapsed) => Err(Cause::AcquisitionTimeout.into()),
-    }
+/// How long a failure is remembered, so that what is refused does not cost the KDC an exchange a request: an account it does not
+/// know or does not let in a little longer, a refusal that an administrator may be repairing just now for short, trouble of KDCs
+/// only for as long as a burst lasts. The line's own state is never remembered.
+fn memory(cause: Cause) -> Option<Duration> {
+    let seconds = match cause {
+        Cause::Overloaded | Cause::ShuttingDown => return None,
+        cause if is_about_the_account(cause) => 10,
+        cause if cause.answer() == Answer::Refused => 5,
+        _ => 1,
+    };
+    Some(Duration::from_secs(seconds))
 }
 
-/// Time until the hard age: the ticket's end less the allowed skew.
-fn left(ticket: &CachedTicket, skew: Duration) -> Duration {
+/// Time until `end_time` (seconds since 1970) less the allowed skew.
+fn until(end_time: i64, skew: Duration) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let end = Duration::from_secs(u64::try_from(ticket.facts.end_time).unwrap_or_default());
-    end.saturating_sub(skew).saturating_sub(now)
+    Duration::from_secs(u64::try_from(end_time).unwrap_or_default()).saturating_sub(skew).saturating_sub(now)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -70,7 +70,7 @@ pub(super) fn refuse(failure: Failure, mut record: Record) -> Response<AnswerBod
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, retry_after(failure.cause));
+        headers.insert(header::RETRY_AFTER, retry_after(&failure));
     }
     // A certificate that is no longer let in may have been renewed: the next connection shows it.
     let over = failure.cause.stage() == Stage::Tls || failure.cause == Cause::ShuttingDown;
@@ -90,9 +90,16 @@ fn stamp(response: &mut Response<()>, record: &Record) {
     }
 }
 
-/// Seconds until a retry makes sense: soon for a restart, later for what an administrator has to repair.
-fn retry_after(cause: Cause) -> HeaderValue {
-    HeaderValue::from_static(match cause {
+/// Nobody is sent away for longer, whatever the line looks like now: in seconds.
+const MAX_RETRY_AFTER: u32 = 900;
+
+/// Seconds until a retry makes sense: what is known, else soon for a restart, later for what an administrator has to repair.
+fn retry_after(failure: &Failure) -> HeaderValue {
+    if let Some(wait) = failure.retry_after {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(MAX_RETRY_AFTER);
+        return HeaderValue::from(seconds.saturating_add(1).min(MAX_RETRY_AFTER));
+    }
+    HeaderValue::from_static(match failure.cause {
         Cause::ShuttingDown => "5",
         Cause::TokenRefused
         | Cause::NtlmOnly

@@ -1,17 +1,19 @@
 //! `[kerberos]`
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::config::section::Section;
 use crate::config::value;
-use crate::kerberos::config::{Engine, KdcSource, KerberosConfig};
+use crate::kerberos::config::{Engine, KdcSource, KerberosConfig, Pace};
 use crate::naming::name::{OwnPrincipal, Realm};
 
 pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) -> Option<KerberosConfig> {
     let principal = section.text("principal", value::own_principal);
     let keytab = section.path("keytab");
     let realms = realms(section, principal.as_ref());
+    let paces = principal.as_ref().map(|principal| paces(section, principal.realm()));
     let engine = section.choice("engine").and_then(engine);
     let workers = section.count("workers");
     let queue = section.count("queue");
@@ -37,6 +39,7 @@ pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) 
         principal: principal?,
         keytab: keytab?,
         realms: realms?,
+        paces: paces?,
         engine: engine?,
         workers: workers?,
         queue: queue?,
@@ -75,6 +78,25 @@ fn realms(section: &Section<'_>, principal: Option<&OwnPrincipal>) -> Option<BTr
     }
     realms.insert(principal?.realm().clone(), own?);
     complete.then_some(realms)
+}
+
+/// What is configured of how fast realms may be asked; the rest follows from the number of workers.
+fn paces(section: &Section<'_>, own: &Realm) -> BTreeMap<Realm, Pace> {
+    let mut paces = BTreeMap::new();
+    let mut add = |realm: Realm, section: &Section<'_>| {
+        let max_concurrent = section.count("max_concurrent");
+        let max_rate = section.count("max_rate").and_then(|rate| NonZeroU32::new(u32::try_from(rate).ok()?));
+        if max_concurrent.is_some() || max_rate.is_some() {
+            paces.insert(realm, Pace { max_concurrent, max_rate });
+        }
+    };
+    add(own.clone(), section);
+    for (name, realm_section) in section.named("realms") {
+        if let Ok(realm) = value::realm(name) {
+            add(realm, &realm_section);
+        }
+    }
+    paces
 }
 
 fn kdcs(section: &Section<'_>) -> Option<KdcSource> {

@@ -22,8 +22,10 @@ pub(super) static KERBEROS: Table = Table {
             Default("native"),
             "who makes the tokens; `gssapi` is slower and for comparison",
         ),
-        key("workers", Count(1, 256), Default("4"), "ticket acquisitions at a time"),
-        key("queue", Count(1, 1_000_000), Default("1024"), "ticket acquisitions waiting at most"),
+        key("workers", Count(1, 256), Default("8"), "ticket acquisitions at a time, of all realms together"),
+        key("max_concurrent", Count(1, 256), Optional("`workers`"), MAX_CONCURRENT),
+        key("max_rate", Count(1, 1_000_000), Optional("as fast as its KDCs answer"), MAX_RATE),
+        key("queue", Count(1, 1_000_000), Default("65536"), "ticket acquisitions waiting at most"),
         key("acquire_timeout", Kind::Duration(ms(100), hours(1)), Default("5s"), "time for both tickets of one user"),
         key("kdc_timeout", Kind::Duration(ms(50), hours(1)), Default("2s"), "time for one exchange with one KDC"),
         key(
@@ -39,7 +41,7 @@ pub(super) static KERBEROS: Table = Table {
             "how long past `soft_age` a ticket serves while no KDC answers; `0s`: not at all",
         ),
         key("clock_skew", Kind::Duration(ms(0), hours(1)), Default("5m"), "taken off the end of every ticket"),
-        key("cache_bytes", Size(MIB, 1024 * GIB), Default("256MiB"), "tickets kept at most"),
+        key("cache_bytes", Size(MIB, 1024 * GIB), Default("512MiB"), "tickets kept at most"),
         key(
             "denied_groups",
             Rids,
@@ -50,14 +52,21 @@ pub(super) static KERBEROS: Table = Table {
     ],
 };
 
+const MAX_CONCURRENT: &str = "ticket acquisitions at a time for users of this realm";
+const MAX_RATE: &str = "ticket acquisitions a second for users of this realm";
+
 static REALM: Table = Table {
     about: "Other realms on a trust path, named in upper case and quotes.",
-    keys: &[key(
-        "kdcs",
-        Texts("host or host:port"),
-        Optional("found by DNS SRV"),
-        "that realm's domain controllers, tried in this order",
-    )],
+    keys: &[
+        key(
+            "kdcs",
+            Texts("host or host:port"),
+            Optional("found by DNS SRV"),
+            "that realm's domain controllers, tried in this order",
+        ),
+        key("max_concurrent", Count(1, 256), Optional("half of `workers`"), MAX_CONCURRENT),
+        key("max_rate", Count(1, 1_000_000), Optional("as fast as its KDCs answer"), MAX_RATE),
+    ],
 };
 
 pub(super) static DIRECTORY: Table = Table {

@@ -4,4 +4,5 @@ pub(in crate::kerberos) mod acquisition;
 pub(in crate::kerberos) mod classify;
 pub mod gss;
 pub mod krb5_conf;
+pub(in crate::kerberos) mod line;
 pub(in crate::kerberos) mod worker;

@@ -1,85 +1,221 @@
-//! The border between async requests and blocking acquisitions: a fixed number of threads, a bounded queue, deadlines.
+//! The border between async requests and blocking acquisitions: a fixed number of threads, and a line before them.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
 
 use crate::failure::{Cause, Failure};
-use crate::identity::Principal;
+use crate::identity::{Principal, RequestedName};
 use crate::kerberos::acquire::acquisition::{Acquired, Acquirer, Shared};
+use crate::kerberos::acquire::line::{Line, Next, Number, Urgency};
+use crate::naming::name::Realm;
 use crate::policy::Target;
+
+/// UPN suffixes whose realm is remembered; more than any forest has.
+const SUFFIXES: usize = 1024;
 
 /// One wish for a ticket.
 struct Job {
     principal: Arc<Principal>,
     target: Arc<Target>,
-    taken_up: oneshot::Sender<()>,
     answer: oneshot::Sender<Result<Acquired, Failure>>,
 }
 
-/// The worker threads. They end when this is dropped and the queue has run dry.
+/// What is wanted, and what comes of it.
+pub(in crate::kerberos) type Wanted = oneshot::Receiver<Result<Acquired, Failure>>;
+
+/// The worker threads. They end when the last of these is dropped and the line is empty.
 #[derive(Clone, Debug)]
-pub(in crate::kerberos) struct Workers {
-    queue: SyncSender<Job>,
+pub(in crate::kerberos) struct Workers(Arc<Open>);
+
+/// The line is open as long as this lives.
+#[derive(Debug)]
+struct Open(Arc<Office>);
+
+/// The line, and who waits for something to do.
+struct Office {
+    state: Mutex<State>,
+    changed: Condvar,
+    own_realm: Realm,
+}
+
+struct State {
+    line: Line<Job>,
+    /// Realms of users who are asked for by UPN, by its suffix, as their tickets said.
+    homes: HashMap<Box<str>, Realm>,
+    closed: bool,
 }
 
 impl Workers {
     /// Starts the threads, each with its own impersonator credential, so that one slow KDC exchange does not hold up the others
     /// (decision 7c).
     pub(in crate::kerberos) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(shared.config.queue);
-        let receiver = Arc::new(Mutex::new(receiver));
-        for index in 0..shared.config.workers {
-            let (shared, receiver) = (Arc::clone(shared), Arc::clone(&receiver));
-            let work = move || work(Acquirer::new(shared), &receiver);
-            thread::Builder::new().name(format!("acquire-{index}")).spawn(work)?;
+        let config = &shared.config;
+        let line = Line::new(config.realms.keys().map(|realm| (realm.clone(), config.pace(realm))), config.queue);
+        let state = Mutex::new(State { line, homes: HashMap::new(), closed: false });
+        let office = Arc::new(Office { state, changed: Condvar::new(), own_realm: config.principal.realm().clone() });
+        let open = Self(Arc::new(Open(Arc::clone(&office))));
+        for index in 0..config.workers {
+            let (shared, office) = (Arc::clone(shared), Arc::clone(&office));
+            thread::Builder::new().name(format!("acquire-{index}")).spawn(move || work(Acquirer::new(shared), &office))?;
         }
-        Ok(Self { queue: sender })
+        Ok(open)
     }
 
-    /// Both tickets of one user for one SPN, or why not. It is not begun after `queue_until`; once begun it goes on to its end, which the
-    /// relay's deadlines bound.
-    pub(in crate::kerberos) async fn acquire(
+    /// Joins the line for both tickets of one user for one SPN. Once begun an acquisition goes on to its end, which the relay's
+    /// deadlines bound; whether anybody waits for it does not matter.
+    pub(in crate::kerberos) fn acquire(
         &self,
         principal: Arc<Principal>,
         target: Arc<Target>,
-        queue_until: Instant,
-    ) -> Result<Acquired, Failure> {
-        let (answer, result) = oneshot::channel();
-        let (taken_up, begun) = oneshot::channel();
-        let job = Job { principal, target, taken_up, answer };
-        self.queue.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => Failure::from(Cause::Overloaded),
-            TrySendError::Disconnected(_) => Failure::from(Cause::ShuttingDown),
+        urgency: Urgency,
+    ) -> Result<(Place, Wanted), Failure> {
+        let office = &self.0.0;
+        let (answer, wanted) = oneshot::channel();
+        let user = principal.name().clone();
+        let mut state = office.state();
+        let realm = state.home(&user, &office.own_realm);
+        let number = state.line.join(&realm, &user, urgency, Job { principal, target, answer }).ok_or_else(|| {
+            let wait = state.line.wait(&realm, None);
+            Failure::new(Cause::Overloaded, format!("{} wait already", state.line.waiting())).retry_after(wait)
         })?;
-        // Giving up drops `result`, by which a worker knows that the job is nobody's any more.
-        match timeout_at(queue_until.into(), begun).await {
-            Ok(Ok(())) => result.await.unwrap_or_else(|_| Err(Failure::new(Cause::AcquisitionTimeout, "the worker ended"))),
-            _ => Err(Failure::new(Cause::AcquisitionTimeout, "it waited for a worker too long")),
-        }
+        drop(state);
+        office.changed.notify_one();
+        Ok((Place(Some(Standing { office: Arc::clone(office), realm, user, number })), wanted))
+    }
+
+    /// How many acquisitions wait.
+    pub(in crate::kerberos) fn waiting(&self) -> usize {
+        self.0.0.state().line.waiting()
     }
 }
 
-fn work(mut acquirer: Acquirer, queue: &Mutex<Receiver<Job>>) {
-    loop {
-        // Only one idle worker waits in `recv`; the others wait for the lock. A worker never panics while it holds it.
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        if job.answer.is_closed() || job.taken_up.send(()).is_err() {
-            continue;
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// A place in the line. Letting go of it gives nothing up.
+#[derive(Clone, Debug)]
+pub(in crate::kerberos) struct Place(Option<Standing>);
+
+#[derive(Clone, Debug)]
+struct Standing {
+    office: Arc<Office>,
+    realm: Realm,
+    user: RequestedName,
+    number: Number,
+}
+
+impl Place {
+    /// Nobody is before or behind.
+    #[cfg(test)]
+    pub(in crate::kerberos) const fn alone() -> Self {
+        Self(None)
+    }
+
+    /// Somebody waits now for what was wanted ahead of time.
+    pub(in crate::kerberos) fn hurry(&self) {
+        if let Some(Standing { office, realm, user, number }) = &self.0 {
+            office.state().line.hurry(realm, user, *number);
         }
+    }
+
+    /// How long it takes until it is this one's turn and done, as things are.
+    pub(in crate::kerberos) fn wait(&self) -> Duration {
+        let Some(Standing { office, realm, number, .. }) = &self.0 else { return Duration::ZERO };
+        office.state().line.wait(realm, Some(*number))
+    }
+}
+
+impl fmt::Debug for Office {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Office").field("own_realm", &self.own_realm).finish_non_exhaustive()
+    }
+}
+
+impl Office {
+    /// Nothing panics while holding it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next job and its realm; `None` when there will be none any more.
+    fn next(&self) -> Option<(Realm, Job)> {
+        let mut state = self.state();
+        loop {
+            let now = Instant::now();
+            state = match state.line.next(now) {
+                // The runtime that wanted it has ended.
+                Next::Run(realm, job) if job.answer.is_closed() => {
+                    state.line.abandoned(&realm);
+                    state
+                }
+                Next::Run(realm, job) => return Some((realm, job)),
+                Next::Wait(until) => {
+                    let pause = until.saturating_duration_since(now);
+                    self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+                }
+                Next::Nothing if state.closed && state.line.waiting() == 0 => return None,
+                Next::Nothing => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn finished(&self, realm: &Realm, took: Duration, learned: Option<(Box<str>, Realm)>) {
+        let mut state = self.state();
+        state.line.finished(realm, took);
+        if let Some((suffix, home)) = learned
+            && (state.homes.len() < SUFFIXES || state.homes.contains_key(&suffix))
+        {
+            state.homes.insert(suffix, home);
+        }
+        let closed = state.closed;
+        drop(state);
+        // A realm at its limit may have room again, and at the end everybody has to look.
+        if closed { self.changed.notify_all() } else { self.changed.notify_one() }
+    }
+}
+
+impl State {
+    /// In whose line this user stands: the user's realm, as far as it is known. A realm that does not answer must not take up the workers of the others.
+    fn home(&self, user: &RequestedName, own: &Realm) -> Realm {
+        let home = match user {
+            RequestedName::Account { realm, .. } => Some(realm),
+            RequestedName::Enterprise(upn) => self.homes.get(suffix(upn)),
+        };
+        home.filter(|realm| self.line.has(realm)).unwrap_or(own).clone()
+    }
+}
+
+fn suffix(upn: &str) -> &str {
+    upn.rsplit_once('@').map_or("", |(_, suffix)| suffix)
+}
+
+fn work(mut acquirer: Acquirer, office: &Office) {
+    while let Some((realm, job)) = office.next() {
+        let started = Instant::now();
         let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target));
         // A panic would be a bug; it costs this acquisition and our TGT, not the worker.
         let result = catch_unwind(attempt).unwrap_or_else(|_| {
             acquirer.reset();
             Err(Failure::new(Cause::KdcOther, "the acquisition panicked"))
         });
-        // Nobody waits any more when this fails.
+        let learned = match (job.principal.name(), &result) {
+            (RequestedName::Enterprise(upn), Ok(acquired)) => {
+                Realm::parse(&acquired.ticket.client_realm).ok().map(|home| (suffix(upn).into(), home))
+            }
+            _ => None,
+        };
+        office.finished(&realm, started.elapsed(), learned);
+        // Nobody wants it any more when this fails.
         let _ = job.answer.send(result);
     }
 }

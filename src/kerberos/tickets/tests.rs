@@ -33,9 +33,13 @@ impl Rig {
 
     async fn get_lasting(&self, key: &TicketKey, kdc: Result<(), Cause>, life: Duration) -> Result<(TicketId, bool), Cause> {
         let asked = Arc::clone(&self.asked);
-        let acquire = || async move {
-            asked.fetch_add(1, Ordering::SeqCst);
-            kdc.map(|()| ticket(life)).map_err(Failure::from)
+        let ages = self.tickets.ages;
+        let acquire = |_| {
+            let acquisition = async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                kdc.map(|()| ticket(life, ages)).map_err(Failure::from)
+            };
+            Ok((Place::alone(), acquisition))
         };
         let deadline = Instant::now() + Duration::from_secs(5);
         let got = self.tickets.get(key, deadline, acquire).await;
@@ -62,12 +66,12 @@ fn alice() -> TicketKey {
     key_to("alice@corp.example", "mbx1")
 }
 
-fn ticket(life: Duration) -> CachedTicket {
+fn ticket(life: Duration, ages: Ages) -> CachedTicket {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let end_time = i64::try_from((now + life).as_secs()).unwrap();
     let ticket = ServiceTicket { end_time, ..service_ticket("alice", Etype::Aes256Sha1, 7, 1000) };
     let facts = TicketFacts { id: TicketId::next(), end_time, ..TicketFacts::default() };
-    CachedTicket::new(Mint::native(ticket).unwrap(), facts, 1000, SOFT)
+    CachedTicket::new(Mint::native(ticket).unwrap(), facts, 1000, ages)
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,9 +79,118 @@ async fn within_the_soft_age_the_kdc_is_asked_once() {
     let rig = Rig::new();
     let (first, hit) = rig.get(&alice(), Ok(())).await.unwrap();
     assert!(!hit);
-    tokio::time::advance(SOFT.mul_f32(0.9)).await;
+    tokio::time::advance(SOFT.mul_f64(AHEAD.0 - 0.01)).await;
     assert_eq!(rig.get(&alice(), Ok(())).await, Ok((first, true)));
+    tokio::task::yield_now().await;
     assert_eq!(rig.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_in_use_is_renewed_before_a_request_has_to_wait_for_it() {
+    let rig = Rig::new();
+    let (first, _) = rig.get(&alice(), Ok(())).await.unwrap();
+    tokio::time::advance(SOFT.mul_f64(AHEAD.1)).await;
+    // Several requests come meanwhile: none waits, and one question is asked.
+    for _ in 0..5 {
+        assert_eq!(rig.get(&alice(), Ok(())).await, Ok((first, true)));
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(rig.asked(), 2);
+    let (second, hit) = rig.get(&alice(), Ok(())).await.unwrap();
+    assert!(hit && second != first);
+    // A user who is not there costs the KDC nothing, however long.
+    tokio::time::advance(Duration::from_hours(3)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(rig.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_ends_before_its_soft_age_is_renewed_before_its_end() {
+    let rig = Rig::new();
+    let usable = Duration::from_mins(4);
+    let (first, _) = rig.get_lasting(&alice(), Ok(()), SKEW + usable).await.unwrap();
+    tokio::time::advance(usable.mul_f64(AHEAD.1)).await;
+    assert_eq!(rig.get(&alice(), Ok(())).await, Ok((first, true)));
+    tokio::task::yield_now().await;
+    assert!(rig.get(&alice(), Ok(())).await.unwrap().0 != first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tickets_of_one_hour_are_not_all_renewed_at_one_minute() {
+    let ages = Rig::new().tickets.ages;
+    let at = || {
+        let after = ticket(Duration::from_hours(10), ages).refresh_after.load(Ordering::Relaxed);
+        Duration::from_millis(after).as_secs_f64() / SOFT.as_secs_f64()
+    };
+    let (mut parts, mut others) = ([0; 10], 0);
+    for _ in 0..1000 {
+        let part = (at() - AHEAD.0) / (AHEAD.1 - AHEAD.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a tenth")]
+        let tenth = (part * 10.0) as usize;
+        match parts.get_mut(tenth.min(9)) {
+            Some(count) if (-0.001..=1.001).contains(&part) => *count += 1,
+            _ => others += 1,
+        }
+    }
+    assert_eq!(others, 0);
+    assert!(parts.iter().all(|count| (70..=130).contains(count)), "{parts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_ahead_of_time_ends_the_ticket_and_trouble_does_not() {
+    for cause in Cause::ALL {
+        let rig = Rig::new();
+        let (first, _) = rig.get(&alice(), Ok(())).await.unwrap();
+        tokio::time::advance(SOFT.mul_f64(AHEAD.1)).await;
+        assert_eq!(rig.get(&alice(), Err(*cause)).await, Ok((first, true)), "{cause:?}: nobody waits");
+        tokio::task::yield_now().await;
+        let after = rig.get(&alice(), Err(*cause)).await;
+        if cause.answer() == Answer::Refused {
+            assert_eq!(after, Err(*cause));
+        } else {
+            assert_eq!(after, Ok((first, true)), "{cause:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_is_found_ahead_of_time_makes_no_request_wait_at_the_soft_age() {
+    let rig = Rig::new();
+    let (first, _) = rig.get(&alice(), Ok(())).await.unwrap();
+    tokio::time::advance(SOFT.mul_f64(AHEAD.1)).await;
+    rig.get(&alice(), Err(Cause::KdcUnreachable)).await.unwrap();
+    tokio::task::yield_now().await;
+    tokio::time::advance(SOFT).await;
+    let started = Instant::now();
+    let hangs = |_| Ok((Place::alone(), std::future::pending()));
+    let got = rig.tickets.get(&alice(), Instant::now() + Duration::from_secs(5), hangs).await.unwrap();
+    assert_eq!((got.0.facts.id, got.1), (first, true));
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_spn_loses_its_tickets_and_no_other_does() {
+    let rig = Rig::new();
+    let (one, two) = (key_to("alice@corp.example", "mbx1"), key_to("alice@corp.example", "mbx2"));
+    rig.get(&one, Ok(())).await.unwrap();
+    let (kept, _) = rig.get(&two, Ok(())).await.unwrap();
+    assert_eq!(rig.tickets.evict_spn(&Spn::parse("HTTP/mbx1").unwrap()), 1);
+    assert!(!rig.get(&one, Ok(())).await.unwrap().1);
+    assert_eq!(rig.get(&two, Ok(())).await, Ok((kept, true)));
+}
+
+/// The whole of what is kept is weighed, and what is over the limit goes: those who come are served nevertheless.
+#[tokio::test]
+async fn a_full_cache_serves_everybody_and_stays_within_its_bytes() {
+    let capacity = 64 << 10;
+    let ages = Ages { soft_age: SOFT, max_ride_through: RIDE, clock_skew: SKEW };
+    let rig = Rig { tickets: Tickets::new(ages, capacity), asked: Arc::default() };
+    for number in 0..200 {
+        assert!(rig.get(&key_to(&format!("user{number}@corp.example"), "mbx1"), Ok(())).await.is_ok());
+    }
+    assert!(rig.tickets.count() < 100, "{}", rig.tickets.count());
+    assert!(rig.tickets.entries.weighted_size() <= capacity);
+    assert!(rig.tickets.count() > 5, "{}", rig.tickets.count());
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +208,7 @@ async fn a_refusal_past_the_soft_age_ends_the_ticket_and_it_does_not_ride_throug
     rig.get(&alice(), Ok(())).await.unwrap();
     tokio::time::advance(SOFT).await;
     assert_eq!(rig.get(&alice(), Err(Cause::UserRevoked)).await, Err(Cause::UserRevoked));
-    tokio::time::advance(REFUSAL_MEMORY * 2).await;
+    tokio::time::advance(LONGEST_MEMORY * 2).await;
     assert!(rig.get(&alice(), Err(Cause::KdcUnreachable)).await.is_err());
 }
 
@@ -161,18 +274,23 @@ async fn when_the_kdc_is_back_a_riding_ticket_is_replaced() {
 async fn a_ticket_within_the_clock_skew_of_its_end_is_not_served() {
     let rig = Rig::new();
     assert_eq!(rig.get_lasting(&alice(), Ok(()), SKEW.mul_f32(0.9)).await, Err(Cause::TicketUnusable));
-    let almost = SKEW + Duration::from_secs(2);
-    assert!(rig.get_lasting(&alice(), Ok(()), almost).await.is_ok());
+    // One that gets there while no KDC answers serves until then and not for a moment longer, whatever may ride through.
+    let bob = key_to("bob@corp.example", "mbx1");
+    let (first, _) = rig.get_lasting(&bob, Ok(()), SKEW + Duration::from_secs(2)).await.unwrap();
+    let usable_until = rig.tickets.entries.get(&bob).unwrap().facts.end_time - i64::try_from(SKEW.as_secs()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let (_, hit) = rig.get_lasting(&alice(), Ok(()), Duration::from_hours(1)).await.unwrap();
-        if !hit {
-            break;
+        let asked_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        match rig.get(&bob, Err(Cause::KdcUnreachable)).await {
+            Ok(got) => {
+                assert_eq!(got, (first, true));
+                assert!(i64::try_from(asked_at).unwrap() < usable_until, "served past its hard age");
+            }
+            Err(cause) => break assert_eq!(cause, Cause::KdcUnreachable),
         }
         assert!(Instant::now() < deadline, "served past its hard age");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(rig.asked(), 3);
 }
 
 #[tokio::test]
@@ -180,17 +298,22 @@ async fn all_who_wait_share_one_acquisition_which_goes_on_when_they_give_up() {
     let rig = Rig::new();
     let (release, released) = tokio::sync::oneshot::channel::<()>();
     let asked = Arc::clone(&rig.asked);
-    let slow = || async move {
-        asked.fetch_add(1, Ordering::SeqCst);
-        let _ = released.await;
-        Ok(ticket(Duration::from_hours(1)))
+    let ages = rig.tickets.ages;
+    let slow = |_| {
+        let acquisition = async move {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let _ = released.await;
+            Ok(ticket(Duration::from_hours(1), ages))
+        };
+        Ok((Place::alone(), acquisition))
     };
     let at_once = Instant::now();
     let given_up = rig.tickets.get(&alice(), at_once, slow).await.map(|_| ()).unwrap_err();
     assert_eq!(given_up.cause, Cause::AcquisitionTimeout);
+    assert!(given_up.retry_after.is_some(), "who gives up is told when to come again");
     // Others come and go meanwhile: no second question.
     for _ in 0..10 {
-        let never = || async { unreachable!("one acquisition is under way") };
+        let never = |_| -> Result<(Place, std::future::Pending<_>), Failure> { unreachable!("one acquisition is under way") };
         let waiting = rig.tickets.get(&alice(), Instant::now(), never).await.map(|_| ());
         assert_eq!(waiting.unwrap_err().cause, Cause::AcquisitionTimeout);
     }
@@ -204,25 +327,42 @@ async fn all_who_wait_share_one_acquisition_which_goes_on_when_they_give_up() {
 #[tokio::test]
 async fn an_acquisition_that_panics_leaves_no_trace() {
     let rig = Rig::new();
-    let panics = || async { panic!("on purpose") };
+    let panics = |_| Ok((Place::alone(), async { panic!("on purpose") }));
     let deadline = Instant::now() + Duration::from_secs(5);
     assert!(rig.tickets.get(&alice(), deadline, panics).await.is_err());
     assert!(rig.get(&alice(), Ok(())).await.is_ok());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_user_does_not_cost_an_exchange_a_request() {
     let rig = Rig::new();
     for _ in 0..10 {
         assert_eq!(rig.get(&alice(), Err(Cause::UserNotDelegable)).await, Err(Cause::UserNotDelegable));
     }
     assert_eq!(rig.asked(), 1);
-    // Trouble of the KDC's is not remembered.
-    let bob = key_to("bob@corp.example", "mbx1");
-    for _ in 0..3 {
-        assert_eq!(rig.get(&bob, Err(Cause::KdcUnreachable)).await, Err(Cause::KdcUnreachable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_user_is_remembered_for_long_a_refusal_for_short_kdc_trouble_for_a_moment_and_our_own_line_not_at_all() {
+    let memories = [
+        (Cause::UserUnknown, 10),
+        (Cause::UserRevoked, 10),
+        (Cause::DelegationRefused, 5),
+        (Cause::KdcUnreachable, 1),
+        (Cause::ClockSkew, 1),
+        (Cause::Overloaded, 0),
+    ];
+    for (cause, seconds) in memories {
+        let rig = Rig::new();
+        assert_eq!(rig.get(&alice(), Err(cause)).await, Err(cause));
+        if seconds > 0 {
+            tokio::time::advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
+            assert_eq!(rig.get(&alice(), Ok(())).await, Err(cause), "{cause:?} is remembered");
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert!(rig.get(&alice(), Ok(())).await.is_ok(), "{cause:?} is forgotten");
+        assert_eq!(rig.asked(), 2);
     }
-    assert_eq!(rig.asked(), 4);
 }
 
 #[tokio::test]
@@ -255,10 +395,12 @@ async fn a_ticket_that_lands_after_its_account_was_refused_is_not_kept() {
     let (release, released) = tokio::sync::oneshot::channel::<()>();
     let (tickets, one) = (Arc::clone(&rig.tickets), alice());
     let slow = async move || {
-        let acquire = || async move {
+        let ages = tickets.ages;
+        let acquisition = async move {
             let _ = released.await;
-            Ok(ticket(Duration::from_hours(1)))
+            Ok(ticket(Duration::from_hours(1), ages))
         };
+        let acquire = |_| Ok((Place::alone(), acquisition));
         tickets.get(&one, Instant::now() + Duration::from_secs(10), acquire).await.map(|_| ())
     };
     let flight = tokio::spawn(slow());
@@ -313,10 +455,11 @@ async fn an_evicted_account_loses_its_tickets_by_every_name_and_no_other_account
         rig.get(&key, Ok(())).await.unwrap();
     }
     let other_name = async || {
-        let found = ticket(Duration::from_hours(10));
+        let found = ticket(Duration::from_hours(10), rig.tickets.ages);
         let facts = TicketFacts { sid: Some(sid.clone()), ..found.facts.clone() };
         let deadline = Instant::now() + Duration::from_secs(5);
-        rig.tickets.get(&by_another_rule, deadline, || async move { Ok(CachedTicket { facts, ..found }) }).await.unwrap().1
+        let acquisition = async move { Ok(CachedTicket { facts, ..found }) };
+        rig.tickets.get(&by_another_rule, deadline, |_| Ok((Place::alone(), acquisition))).await.unwrap().1
     };
     assert!(!other_name().await);
     assert_eq!(rig.tickets.evict(&Principal::for_test("alice@corp.example", ExpectedSid::Is(sid.clone()))), 3);
@@ -333,10 +476,12 @@ async fn a_ticket_that_lands_after_its_account_was_evicted_is_not_kept() {
     let (release, released) = tokio::sync::oneshot::channel::<()>();
     let (tickets, deadline) = (Arc::clone(&rig.tickets), Instant::now() + Duration::from_secs(5));
     let waiting = tokio::spawn(async move {
-        let acquire = || async move {
+        let ages = tickets.ages;
+        let acquisition = async move {
             let _ = released.await;
-            Ok(ticket(Duration::from_hours(10)))
+            Ok(ticket(Duration::from_hours(10), ages))
         };
+        let acquire = |_| Ok((Place::alone(), acquisition));
         tickets.get(&alice(), deadline, acquire).await.map(|(ticket, _)| ticket.facts.id)
     });
     tokio::task::yield_now().await;
