@@ -10,10 +10,10 @@ use tracing::info;
 use crate::failure::{Cause, Failure};
 use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquired, Shared};
+use crate::kerberos::acquire::keys::Keys;
 use crate::kerberos::acquire::worker::{Wanted, Workers};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::engine::Mint;
-use crate::kerberos::proof::keytab::Keytab;
 use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
@@ -46,12 +46,10 @@ impl Delegator {
     /// Reads the keytab and starts the workers. libkrb5's environment must be set before (see [`crate::kerberos::acquire::gss::set_environment`]).
     /// `relay` knows what the KDCs said, word by word.
     pub fn start(config: KerberosConfig, relay: RelayObserver) -> Result<Self, Failure> {
-        let unusable = |error: &dyn fmt::Display| Failure::new(Cause::KeytabUnusable, error.to_string());
-        let keytab = Keytab::read(&config.keytab).map_err(|error| unusable(&error))?;
-        keytab.check(&config.principal).map_err(|error| unusable(&error))?;
+        let keys = Keys::read(config.keytab.clone(), config.principal.clone())?;
         let ages = Ages { soft_age: config.soft_age, max_ride_through: config.max_ride_through, clock_skew: config.clock_skew };
         let tickets = Tickets::new(ages, config.cache_bytes);
-        let shared = Arc::new(Shared { config, keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let shared = Arc::new(Shared { config, keys, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
         let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
         Ok(Self { shared, workers, tickets, ages })
     }

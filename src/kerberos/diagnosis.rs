@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crate::failure::{Cause, Failure, Stage};
+use crate::failure::{Failure, Stage};
 use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquirer, Shared};
+use crate::kerberos::acquire::keys::Keys;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::engine::Mint;
-use crate::kerberos::proof::keytab::Keytab;
 use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::wire::crypto::Etype;
@@ -45,9 +45,9 @@ pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Princ
 
 impl Diagnosis {
     fn walk(&mut self, config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Option<()> {
-        let keytab = self.stage("keytab", || read_keytab(config))?;
+        let keys = self.stage("keytab", || read_keytab(config))?;
         let shared =
-            Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+            Arc::new(Shared { config: config.clone(), keys, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
         let mut acquirer = Acquirer::new(Arc::clone(&shared));
         let start = Instant::now();
         let tgt = acquirer.tgt();
@@ -113,11 +113,10 @@ fn kdcs(relay: &RelayObserver, failure: Option<&Failure>) -> Result<((), String)
     Ok(((), seen.collect::<Vec<_>>().join("; ")))
 }
 
-fn read_keytab(config: &KerberosConfig) -> Result<(Keytab, String), Failure> {
-    let unusable = |error: &dyn std::fmt::Display| Failure::new(Cause::KeytabUnusable, error.to_string());
-    let keytab = Keytab::read(&config.keytab).map_err(|error| unusable(&error))?;
-    keytab.check(&config.principal).map_err(|error| unusable(&error))?;
-    let keys: Vec<_> =
-        keytab.keys_for(&config.principal).map(|(kvno, key)| format!("kvno {kvno} {}", key.etype().name())).collect();
-    Ok((keytab, format!("{}: {}", config.principal, keys.join(", "))))
+fn read_keytab(config: &KerberosConfig) -> Result<(Keys, String), Failure> {
+    let keys = Keys::read(config.keytab.clone(), config.principal.clone())?;
+    let current = keys.current();
+    let ours = current.keytab().keys_for(&config.principal);
+    let seen: Vec<_> = ours.map(|(kvno, key)| format!("kvno {kvno} {}", key.etype().name())).collect();
+    Ok((keys, format!("{}: {}", config.principal, seen.join(", "))))
 }

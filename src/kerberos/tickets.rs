@@ -111,10 +111,12 @@ impl CachedTicket {
         self.refresh_after.store(millis(self.obtained.elapsed().saturating_add(RIDE_RETRY)), Ordering::Relaxed);
     }
 
-    /// Nobody answered: serves on, and is asked for again later. Returns whether this is new.
-    fn ride(&self) -> bool {
+    /// Nobody answered: serves on, and is asked for again later.
+    fn ride(&self, key: &TicketKey, failure: &Failure) {
         self.put_off();
-        !self.riding.swap(true, Ordering::Relaxed)
+        if !self.riding.swap(true, Ordering::Relaxed) {
+            warn!(principal = %key.principal, spn = %key.spn, %failure, "no KDC answers: riding on the cached ticket");
+        }
     }
 
     fn is_riding(&self) -> bool {
@@ -234,7 +236,7 @@ impl Tickets {
         match landed {
             Ok(new) => Ok((new, false)),
             Err(failure) if is_outage(failure.cause) && self.may_ride(&old) => {
-                self.ride(key, &old, &failure);
+                old.ride(key, &failure);
                 Ok((old, true))
             }
             Err(failure) => Err(failure),
@@ -342,7 +344,7 @@ impl Tickets {
         let old = self.entries.get(key);
         if is_outage(failure.cause) {
             if let Some(old) = old.filter(|old| self.may_ride(old)) {
-                self.ride(key, &old, failure);
+                old.ride(key, failure);
             }
             return;
         }
@@ -359,12 +361,6 @@ impl Tickets {
     /// What was refused a moment ago.
     fn remembered(&self, key: &TicketKey) -> Option<Failure> {
         self.refusals.get(key).filter(|(_, until)| Instant::now() < *until).map(|(failure, _)| failure)
-    }
-
-    fn ride(&self, key: &TicketKey, old: &CachedTicket, failure: &Failure) {
-        if old.ride() {
-            warn!(principal = %key.principal, spn = %key.spn, %failure, "no KDC answers: riding on the cached ticket");
-        }
     }
 
     /// The account is refused, not this certificate or this back end: its other tickets end too, and one that is under way for it is

@@ -8,11 +8,11 @@ use crate::failure::{Cause, Failure, Stage};
 use crate::identity::{Principal, RequestedName};
 use crate::kerberos::acquire::classify::{classify, code};
 use crate::kerberos::acquire::gss::{GssError, Impersonated, Impersonator, UserCredential};
+use crate::kerberos::acquire::keys::{KeySet, Keys};
 use crate::kerberos::config::{Engine, KerberosConfig};
 use crate::kerberos::proof::account_rules::judge_account;
-use crate::kerberos::proof::evidence::EvidenceTicket;
+use crate::kerberos::proof::evidence::{EvidenceError, EvidenceTicket};
 use crate::kerberos::proof::exported_credential::{ExportError, ExportedCredential};
-use crate::kerberos::proof::keytab::Keytab;
 use crate::kerberos::proof::pac::Pac;
 use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::{Outcome, RelayObserver, Sought, Whom};
@@ -22,7 +22,8 @@ use crate::naming::name::{OwnPrincipal, PrincipalName, Spn, name_type};
 use crate::naming::sid::Sid;
 use crate::policy::Target;
 
-/// Our TGT is looked after this often; the library renews it from the keytab when half its life is over.
+/// Our TGT is looked after this often, or four times in what is left of its life; the library renews it from the keytab when half of
+/// its life is over.
 const TGT_CHECK: Duration = Duration::from_mins(5);
 
 /// A TGT that is of no use is replaced at most this often.
@@ -41,7 +42,7 @@ pub(in crate::kerberos) struct Acquired {
 #[derive(Debug)]
 pub(in crate::kerberos) struct Shared {
     pub(in crate::kerberos) config: KerberosConfig,
-    pub(in crate::kerberos) keytab: Keytab,
+    pub(in crate::kerberos) keys: Keys,
     pub(in crate::kerberos) pins: SidPins,
     pub(in crate::kerberos) relay: RelayObserver,
     pub(in crate::kerberos) acquisitions: AtomicU64,
@@ -68,8 +69,15 @@ impl Shared {
 pub(in crate::kerberos) struct Acquirer {
     shared: Arc<Shared>,
     cache: String,
-    impersonator: Option<(Impersonator, Instant)>,
+    impersonator: Option<Held>,
     reset: Option<Instant>,
+}
+
+/// Our TGT, and the keys it came from: the library may look into their file as long as it has the credential.
+struct Held {
+    impersonator: Impersonator,
+    keys: Arc<KeySet>,
+    look_after: Instant,
 }
 
 impl Acquirer {
@@ -114,19 +122,36 @@ impl Acquirer {
     }
 
     fn refresh_impersonator(&mut self) -> Result<&Impersonator, Failure> {
-        let config = &self.shared.config;
-        let fresh = self.impersonator.take().filter(|(_, since)| since.elapsed() < TGT_CHECK);
-        let kept = if let Some(kept) = fresh {
-            kept
-        } else {
-            let since = Instant::now();
-            let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache).map_err(|error| {
-                let sought = Whom::OurAccount(config.principal.name());
-                self.shared.explain(Stage::Tgt, &error, sought, None, since)
-            })?;
-            (acquired, Instant::now())
+        let keys = self.shared.keys.current();
+        let fits = |held: &Held| Instant::now() < held.look_after && Arc::ptr_eq(&held.keys, &keys);
+        let held = match self.impersonator.take().filter(fits) {
+            Some(held) => held,
+            None => self.log_in(&keys)?,
         };
-        Ok(&self.impersonator.insert(kept).0)
+        Ok(&self.impersonator.insert(held).impersonator)
+    }
+
+    /// Our TGT: the one in our cache if half of its life is not over, or a new one, with the key that the KDC takes. When it takes none,
+    /// the keytab may have changed a moment ago.
+    fn log_in(&self, keys: &Arc<KeySet>) -> Result<Held, Failure> {
+        match self.log_in_with(keys) {
+            Err(failure) if failure.cause == Cause::OwnKeyRefused => match self.shared.keys.newer_than(keys) {
+                Some(newer) => self.log_in_with(&newer),
+                None => Err(failure),
+            },
+            other => other,
+        }
+    }
+
+    fn log_in_with(&self, keys: &Arc<KeySet>) -> Result<Held, Failure> {
+        let own = &self.shared.config.principal;
+        let impersonator = keys.log_in(|keytab| {
+            let since = Instant::now();
+            Impersonator::acquire(own, &keytab, &self.cache)
+                .map_err(|error| self.shared.explain(Stage::Tgt, &error, Whom::OurAccount(own.name()), None, since))
+        })?;
+        let look_after = Instant::now() + TGT_CHECK.min(impersonator.lifetime() / 4);
+        Ok(Held { impersonator, keys: Arc::clone(keys), look_after })
     }
 
     /// S4U2Self. When our own TGT turns out to be of no use any more (ended, or made with keys the domain has changed since), another one
@@ -156,7 +181,16 @@ impl Acquirer {
             let detail = format!("the evidence ticket is RC4: {own} has no AES key in the domain, or none in the keytab");
             return Err(Failure::new(Cause::WeakEtypeRefused, detail));
         }
-        Ok(EvidenceTicket::open(evidence, &self.shared.keytab, own)?)
+        let keys = self.shared.keys.current();
+        let opened = match EvidenceTicket::open(evidence, keys.keytab(), own) {
+            // The password was changed, and the keytab perhaps with it, a moment ago.
+            Err(EvidenceError::NoKey { .. } | EvidenceError::WrongKey { .. }) => match self.shared.keys.newer_than(&keys) {
+                Some(newer) => EvidenceTicket::open(evidence, newer.keytab(), own),
+                None => EvidenceTicket::open(evidence, keys.keytab(), own),
+            },
+            other => other,
+        };
+        Ok(opened?)
     }
 
     /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).
@@ -287,7 +321,7 @@ impl StageClock {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::io::Write as _;
 
     use super::*;
     use crate::kerberos::acquire::krb5_conf::tests::config;
@@ -296,9 +330,11 @@ mod tests {
     fn acquirer() -> Acquirer {
         let config = config();
         let record = Record::new(&config.principal.to_string(), 1, 18, &[7; 32]);
-        let keytab = Keytab::from_bytes(Path::new("test.keytab"), &keytab(&[record])).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&keytab(&[record])).unwrap();
+        let keys = Keys::read(file.path().to_owned(), config.principal.clone()).unwrap();
         let (pins, relay) = (SidPins::default(), RelayObserver::default());
-        Acquirer::new(Arc::new(Shared { config, keytab, pins, relay, acquisitions: AtomicU64::new(0) }))
+        Acquirer::new(Arc::new(Shared { config, keys, pins, relay, acquisitions: AtomicU64::new(0) }))
     }
 
     #[test]

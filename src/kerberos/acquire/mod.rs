@@ -3,6 +3,7 @@
 pub(in crate::kerberos) mod acquisition;
 pub(in crate::kerberos) mod classify;
 pub mod gss;
+pub(in crate::kerberos) mod keys;
 pub mod krb5_conf;
 pub(in crate::kerberos) mod line;
 pub(in crate::kerberos) mod worker;

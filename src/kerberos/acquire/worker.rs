@@ -209,8 +209,8 @@ fn work(mut acquirer: Acquirer, office: &Office) {
             Err(Failure::new(Cause::KdcOther, "the acquisition panicked"))
         });
         let learned = match (job.principal.name(), &result) {
-            (RequestedName::Enterprise(upn), Ok(acquired)) => {
-                Realm::parse(&acquired.ticket.client_realm).ok().map(|home| (suffix(upn).into(), home))
+            (RequestedName::Enterprise(upn), Ok(tickets)) => {
+                Realm::parse(&tickets.ticket.client_realm).ok().map(|home| (suffix(upn).into(), home))
             }
             _ => None,
         };

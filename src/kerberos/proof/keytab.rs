@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +126,7 @@ impl fmt::Display for NearMiss<'_> {
 pub struct Keytab {
     path: PathBuf,
     mode: u32,
+    bytes: SecretBytes,
     entries: Vec<Entry>,
 }
 
@@ -136,6 +138,8 @@ struct Entry {
     etype: i32,
     /// None: an encryption type not known here, or a key of the wrong length.
     key: Option<Key>,
+    /// Where the record is in the file, its length included.
+    record: Range<usize>,
 }
 
 impl Keytab {
@@ -157,14 +161,32 @@ impl Keytab {
         // Room for everything at once, so that no reallocation leaves a copy of the keys behind.
         let mut bytes = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or(0)]);
         File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(unreadable)?;
-        let entries = parse(&bytes).map_err(flawed)?;
-        Ok(Self { path: path.into(), mode: metadata.mode() & 0o7777, entries })
+        Ok(Self { mode: metadata.mode() & 0o7777, ..Self::from_bytes(path, &bytes)? })
     }
 
     /// A keytab from its bytes; `path` is for messages.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, KeytabError> {
         let entries = parse(bytes).map_err(|flaw| KeytabError::NotAKeytab { path: path.into(), flaw })?;
-        Ok(Self { path: path.into(), mode: 0o600, entries })
+        Ok(Self { path: path.into(), mode: 0o600, bytes: SecretBytes::new(bytes.to_vec()), entries })
+    }
+
+    /// Version numbers of the principal's usable keys, newest first.
+    pub fn versions_of(&self, principal: &OwnPrincipal) -> Vec<u32> {
+        let versions: BTreeSet<u32> = self.keys_for(principal).map(|(version, _)| version).collect();
+        versions.into_iter().rev().collect()
+    }
+
+    /// A keytab file with the principal's keys of one version and nothing else.
+    pub fn only(&self, principal: &OwnPrincipal, version: u32) -> SecretBytes {
+        let records = self.entries_of(principal).filter(|entry| entry.kvno == version && entry.key.is_some());
+        let records: Vec<&[u8]> = records.filter_map(|entry| self.bytes.expose().get(entry.record.clone())).collect();
+        // In one allocation: growing would leave copies of the keys behind.
+        let mut file = Vec::with_capacity(2 + records.iter().map(|record| record.len()).sum::<usize>());
+        file.extend([5, 2]);
+        for record in records {
+            file.extend_from_slice(record);
+        }
+        SecretBytes::new(file)
     }
 
     /// Says so if others than the file's owner may read or write it.
@@ -232,13 +254,15 @@ fn parse(bytes: &[u8]) -> Result<Vec<Entry>, KeytabFlaw> {
         }
         let body = cursor.take(usize::try_from(length.unsigned_abs()).map_err(|_| flaw)?).ok_or(flaw)?;
         if length > 0 {
-            entries.push(record(body).ok_or(flaw)?);
+            let end = bytes.len() - cursor.rest.len();
+            let place = end - body.len() - 4..end;
+            entries.push(record(body, place).ok_or(flaw)?);
         }
     }
     if entries.is_empty() { Err(KeytabFlaw::Empty) } else { Ok(entries) }
 }
 
-fn record(body: &[u8]) -> Option<Entry> {
+fn record(body: &[u8], place: Range<usize>) -> Option<Entry> {
     let mut cursor = Cursor { rest: body };
     let count = cursor.u16()?;
     if count > MAX_COMPONENTS {
@@ -256,7 +280,7 @@ fn record(body: &[u8]) -> Option<Entry> {
     let long_kvno = cursor.array().map_or(0, u32::from_be_bytes);
     let kvno = if long_kvno == 0 { u32::from(short_kvno) } else { long_kvno };
     let key = Etype::from_number(etype).and_then(|etype| Key::new(etype, SecretBytes::new(key.to_vec())).ok());
-    Some(Entry { realm, name: PrincipalName { name_type, components }, kvno, etype, key })
+    Some(Entry { realm, name: PrincipalName { name_type, components }, kvno, etype, key, record: place })
 }
 
 /// Big-endian reading that cannot leave its bytes.

@@ -8,6 +8,7 @@ mod ffi;
 use std::ffi::CString;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use libgssapi::context::{ClientCtx, CtxFlags};
 use libgssapi::credential::Cred;
@@ -27,7 +28,10 @@ fn flags() -> CtxFlags {
 }
 
 /// Our own ticket-granting ticket in a private memory cache. Belongs to one worker thread.
-pub struct Impersonator(ffi::Credential);
+pub struct Impersonator {
+    credential: ffi::Credential,
+    lifetime: Duration,
+}
 
 impl Impersonator {
     /// Gets, or refreshes, our TGT from the keytab into `MEMORY:cache`. Nothing default is in reach (decision 7e).
@@ -38,8 +42,13 @@ impl Impersonator {
         let credential =
             ffi::acquire_from(Some(own.to_string().as_bytes()), ffi::Usage::Initiate, &store).map_err(GssError::from_library)?;
         // Acquiring is lazy; asking for the lifetime makes the library talk to the KDC now.
-        credential.cred().lifetime().map_err(GssError::from_library)?;
-        Ok(Self(credential))
+        let lifetime = credential.cred().lifetime().map_err(GssError::from_library)?;
+        Ok(Self { credential, lifetime })
+    }
+
+    /// What was left of the TGT's life when this was acquired.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
     }
 
     /// S4U2Self: an evidence ticket for `user` (MS-SFU 3.1.5.1.1).
@@ -48,17 +57,17 @@ impl Impersonator {
             RequestedName::Enterprise(upn) => (upn.to_string(), ffi::oid::ENTERPRISE_NAME),
             RequestedName::Account { name, realm } => (format!("{}@{realm}", escape(name)), ffi::oid::PRINCIPAL_NAME),
         };
-        ffi::impersonate(&self.0, text.as_bytes(), name_type).map(Impersonated).map_err(GssError::from_library)
+        ffi::impersonate(&self.credential, text.as_bytes(), name_type).map(Impersonated).map_err(GssError::from_library)
     }
 
     /// Our own credential as one to initiate contexts with: tests compare both engines over tickets that were not delegated.
     pub fn credential(&self) -> UserCredential {
-        UserCredential(self.0.cred())
+        UserCredential(self.credential.cred())
     }
 
     /// Every ticket and key of this credential, serialised.
     pub fn export(&self) -> Result<Zeroizing<Vec<u8>>, GssError> {
-        ffi::export(&self.0).map_err(GssError::from_library)
+        ffi::export(&self.credential).map_err(GssError::from_library)
     }
 }
 
