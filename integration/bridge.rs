@@ -420,9 +420,9 @@ async fn while_no_kdc_answers_a_cached_user_rides_on_and_a_new_one_gets_503() {
     assert_eq!(device.request(Method::OPTIONS, PATH, "").await.status, 200);
     let asked_again = async |device: &mut Device| {
         assert_eq!(device.request(Method::OPTIONS, PATH, "").await.status, 200);
-        bridge.audit().iter().filter(|event| event["cache_hit"] == false).count() == 2
+        bridge.log().matches("ticket acquired").count() >= 2
     };
-    until("past the soft age the user is asked for again", async || asked_again(&mut device).await).await;
+    until("the user of a ticket in use is asked for again", async || asked_again(&mut device).await).await;
 
     line.cut();
     until("the ride begins", async || {
@@ -445,7 +445,9 @@ async fn a_ride_ends_where_the_configuration_says_so() {
     let mut device = Device::connect(&lab, bridge.address, "alice").await;
     assert_eq!(device.request(Method::OPTIONS, PATH, "").await.status, 200);
     line.cut();
+    let cut = Instant::now();
     until("past the soft age nothing is served", async || device.request(Method::OPTIONS, PATH, "").await.status == 503).await;
+    assert!(cut.elapsed() < Duration::from_secs(5), "a second, and what a busy machine takes");
 }
 
 #[tokio::test]

@@ -76,17 +76,6 @@ pub(super) struct CachedTicket {
     riding: AtomicBool,
 }
 
-/// What a cached ticket is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Age {
-    /// Serves.
-    Fresh,
-    /// Serves, and should be renewed.
-    Ahead,
-    /// Serves while no KDC answers.
-    Stale,
-}
-
 impl CachedTicket {
     pub(super) fn new(mint: Mint, facts: TicketFacts, ticket_bytes: usize, ages: Ages) -> Self {
         let life = until(facts.end_time, ages.clock_skew).min(ages.soft_age);
@@ -95,15 +84,14 @@ impl CachedTicket {
         Self { mint, facts, ticket_bytes, obtained: Instant::now(), refresh_after, soft_age, riding: AtomicBool::new(false) }
     }
 
-    fn age(&self) -> Age {
-        let age = self.obtained.elapsed();
-        if millis(age) < self.refresh_after.load(Ordering::Relaxed) {
-            Age::Fresh
-        } else if age < self.soft_age {
-            Age::Ahead
-        } else {
-            Age::Stale
-        }
+    /// Past this a request waits until the user has been asked for again.
+    fn is_stale(&self) -> bool {
+        self.obtained.elapsed() >= self.soft_age
+    }
+
+    /// The user should be asked for again.
+    fn is_due(&self) -> bool {
+        millis(self.obtained.elapsed()) >= self.refresh_after.load(Ordering::Relaxed)
     }
 
     /// Nobody asks for the user again for a while.
@@ -218,16 +206,13 @@ impl Tickets {
             }
             return self.launch(key, Urgency::Asked, acquire)?.landed(deadline).await.map(|ticket| (ticket, false));
         };
-        let rides = old.is_riding() && self.may_ride(&old);
-        match old.age() {
-            Age::Fresh => return Ok((old, true)),
-            Age::Stale if !rides => {}
-            Age::Ahead | Age::Stale => {
+        if !old.is_stale() || (old.is_riding() && self.may_ride(&old)) {
+            if old.is_due() {
                 // Not again for a while, whatever comes of it. A line that is full is no reason to fail.
                 old.put_off();
                 drop(self.launch(key, Urgency::Ahead, acquire));
-                return Ok((old, true));
             }
+            return Ok((old, true));
         }
         let landed = match self.launch(key, Urgency::Asked, acquire) {
             Ok(flight) => flight.landed(deadline).await,
@@ -348,7 +333,7 @@ impl Tickets {
             }
             return;
         }
-        if failure.cause.answer() != Answer::Refused && old.is_some_and(|old| old.age() != Age::Stale) {
+        if failure.cause.answer() != Answer::Refused && old.is_some_and(|old| !old.is_stale()) {
             // Asked ahead of time, and nobody said no.
             return;
         }

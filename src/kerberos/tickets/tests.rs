@@ -169,6 +169,17 @@ async fn an_outage_that_is_found_ahead_of_time_makes_no_request_wait_at_the_soft
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_ride_through_an_outage_that_is_found_ahead_of_time_ends_the_service_at_the_soft_age() {
+    let rig = Rig::with(Ages { soft_age: SOFT, max_ride_through: Duration::ZERO, clock_skew: SKEW });
+    rig.get(&alice(), Ok(())).await.unwrap();
+    tokio::time::advance(SOFT.mul_f64(AHEAD.1)).await;
+    assert!(rig.get(&alice(), Err(Cause::KdcUnreachable)).await.is_ok());
+    tokio::task::yield_now().await;
+    tokio::time::advance(SOFT.mul_f64(1.0 - AHEAD.1)).await;
+    assert_eq!(rig.get(&alice(), Err(Cause::KdcUnreachable)).await, Err(Cause::KdcUnreachable));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_spn_loses_its_tickets_and_no_other_does() {
     let rig = Rig::new();
     let (one, two) = (key_to("alice@corp.example", "mbx1"), key_to("alice@corp.example", "mbx2"));
