@@ -26,6 +26,7 @@ mod directory;
 mod doctor;
 mod explain;
 mod isolation;
+mod keytabs;
 mod lifetime;
 mod mapping;
 mod minting;

@@ -177,9 +177,9 @@ causes! {
     AcquisitionTimeout { "acquisition-timeout", Kdc, Unavailable, "no ticket was obtained within kerberos.acquire_timeout", "see the KDC errors logged before" }
     Overloaded { "overloaded", Kdc, Unavailable, "too many ticket acquisitions are waiting", "raise kerberos.workers or kerberos.queue, or add an instance" }
     // TGT
-    KeytabUnusable { "keytab-unusable", Tgt, Unavailable, "the keytab has no usable key for our principal", "export the keytab again (ktpass or samba-tool domain exportkeytab) and restart: it is read once" }
+    KeytabUnusable { "keytab-unusable", Tgt, Unavailable, "the keytab has no usable key for our principal", "export the keytab again (ktpass or samba-tool domain exportkeytab); it is read again when it changes" }
     OwnAccountUnknown { "own-account-unknown", Tgt, Unavailable, "the KDC does not know our principal", "check the spelling of kerberos.principal, with the realm in upper case" }
-    OwnKeyRefused { "own-key-refused", Tgt, Unavailable, "the KDC does not accept the keytab's key", "the password was changed after the export: export the keytab again and restart" }
+    OwnKeyRefused { "own-key-refused", Tgt, Unavailable, "the KDC does not accept the keytab's key", "the password was changed after the export: export the keytab again; it is read again when it changes" }
     OwnAccountRevoked { "own-account-revoked", Tgt, Unavailable, "our account is disabled, locked or expired", "enable the account: Enable-ADAccount, Unlock-ADAccount" }
     // S4U2Self
     UserUnknown { "user-unknown", S4u2Self, Refused, "the KDC knows no such user", "check the certificate's UPN against the account's userPrincipalName" }

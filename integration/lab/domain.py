@@ -80,6 +80,8 @@ BACK_ENDS = {
 }
 NOT_LISTED = ("svc-other", AES, f"HTTP/notlisted.{DOMAIN}")
 BRIDGE = ("svc-bridge", AES, f"HTTP/bridge.{DOMAIN}")
+# Bridges whose passwords tests change.
+CHANGING = {f"svc-roll{n}": f"HTTP/roll{n}.{DOMAIN}" for n in (1, 2)}
 
 
 def filetime(seconds):
@@ -152,15 +154,16 @@ def fill(directory):
     account, enctypes, spn = NOT_LISTED
     directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
 
-    account, enctypes, spn = BRIDGE
-    directory.add_account(
-        account, f"{account}@{DOMAIN}", enctypes, UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION, spn
-    )
-    directory.set(
-        directory.dn_of(account),
-        "msDS-AllowedToDelegateTo",
-        [spn for _, spn in BACK_ENDS.values()],
-    )
+    bridges = {BRIDGE[0]: BRIDGE[2], **CHANGING}
+    for account, spn in bridges.items():
+        directory.add_account(
+            account, f"{account}@{DOMAIN}", AES, UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION, spn
+        )
+        directory.set(
+            directory.dn_of(account),
+            "msDS-AllowedToDelegateTo",
+            [spn for _, spn in BACK_ENDS.values()],
+        )
 
     gate(directory)
     add_hazards(directory)
@@ -191,27 +194,39 @@ def write_keytab(path, entries):
     os.chmod(path, 0o600)
 
 
-def with_random_key(entry):
-    """The same record (principal, version number, enctype) around another key."""
+def with_random_key(entry, later=0):
+    """The same record (principal, version number, enctype) around another key, so many versions later."""
     (components,) = struct.unpack_from(">H", entry, 0)
     at = 2
     for _ in range(components + 1):  # the realm, then the components
         (length,) = struct.unpack_from(">H", entry, at)
         at += 2 + length
-    at += 4 + 4 + 1 + 2  # name type, time, version number, enctype
+    at += 4 + 4  # name type, time
+    version = (entry[at] + later) % 256
+    entry = entry[:at] + bytes([version]) + entry[at + 1 :]
+    at += 1 + 2  # version number, enctype
     (length,) = struct.unpack_from(">H", entry, at)
     at += 2
-    return entry[:at] + secrets.token_bytes(length) + entry[at + length :]
+    tail = entry[at + length :]
+    if len(tail) >= 4:  # the longer version number
+        (version,) = struct.unpack(">I", tail[:4])
+        tail = struct.pack(">I", version + later if version else 0) + tail[4:]
+    return entry[:at] + secrets.token_bytes(length) + tail
 
 
 def write_keytabs(directory, out):
-    """bridge: the impersonator; wrong-key: the same with other keys; mbx1, mbx2003: one back
+    """bridge: the impersonator; wrong-key: the same with other keys; ahead: its keys and those of a
+    version that the domain does not know; svc-roll*: bridges whose passwords change; mbx1, mbx2003: one back
     end each; mbx: both; notlisted: the service that is not on the delegation list."""
     os.makedirs(out, exist_ok=True)
     path = lambda name: os.path.join(out, f"{name}.keytab")  # noqa: E731
 
     directory.keytab(path("bridge"), f"{BRIDGE[0]}@{REALM}")
-    write_keytab(path("wrong-key"), map(with_random_key, keytab_entries(path("bridge"))))
+    own = keytab_entries(path("bridge"))
+    write_keytab(path("wrong-key"), map(with_random_key, own))
+    write_keytab(path("ahead"), own + [with_random_key(entry, later=1) for entry in own])
+    for account in CHANGING:
+        directory.keytab(path(account), f"{account}@{REALM}")
     merged = []
     for _, spn in BACK_ENDS.values():
         name = spn.split("/")[1].split(".")[0]

@@ -86,6 +86,17 @@ impl Lab {
 }
 
 impl Lab {
+    /// Runs integration/lab/SCRIPT on the domain's database, where the running server has it. Returns what it prints.
+    pub fn domain_script(&self, script: &str, arguments: &[&str]) -> String {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/lab");
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private"]).arg(scripts.join("samba-mounts.sh")).arg(self.path("dc"));
+        command.args(["/usr/bin/python3", "-B"]).arg(scripts.join(script)).arg("/var/lib/samba/dc/etc/smb.conf").args(arguments);
+        let output = command.stdin(Stdio::null()).output().expect("unshare");
+        assert!(output.status.success(), "{script} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// Revokes `pki/NAME.pem` and publishes the lists of its CA, until the returned guard is dropped.
     pub fn revoke(&self, certificate: &str, options: &[&str]) -> Revoked {
         self.revocation(&["revoke", certificate], options);
