@@ -12,13 +12,13 @@ fn password(lab: &Lab, action: &[&str]) -> String {
     lab.domain_script("password.py", action)
 }
 
-/// A bridge of its own account, with a copy of that account's keytab.
+/// A bridge of its own account, with a keytab that is good for now.
 fn changing(lab: &Lab, account: &str) -> (Settings, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = Settings::new(lab);
     settings.principal = format!("{account}@CORP.EXAMPLE");
     settings.keytab = directory.path().join("bridge.keytab");
-    std::fs::copy(lab.keytab(account), &settings.keytab).unwrap();
+    password(lab, &["change", account, settings.keytab.to_str().unwrap()]);
     (settings, directory)
 }
 

@@ -225,8 +225,6 @@ def write_keytabs(directory, out):
     own = keytab_entries(path("bridge"))
     write_keytab(path("wrong-key"), map(with_random_key, own))
     write_keytab(path("ahead"), own + [with_random_key(entry, later=1) for entry in own])
-    for account in CHANGING:
-        directory.keytab(path(account), f"{account}@{REALM}")
     merged = []
     for _, spn in BACK_ENDS.values():
         name = spn.split("/")[1].split(".")[0]
