@@ -283,7 +283,7 @@ fn the_smallest_file_has_safe_defaults() {
     let backend = &config.backends[0];
     assert_eq!(config.listener.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.kerberos.max_ride_through, Duration::from_hours(4));
-    assert_eq!(config.kerberos.cache_bytes, 256 << 20);
+    assert_eq!(config.kerberos.cache_bytes, 512 << 20);
     assert_eq!(config.kerberos.denied_groups, [512, 516, 518, 519, 521, 525]);
     assert_eq!(config.kerberos.runtime_directory, Path::new("/run/kcd-bridge"));
     assert_eq!(config.kerberos.realms.len(), 1);

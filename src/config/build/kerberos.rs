@@ -12,8 +12,7 @@ use crate::naming::name::{OwnPrincipal, Realm};
 pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) -> Option<KerberosConfig> {
     let principal = section.text("principal", value::own_principal);
     let keytab = section.path("keytab");
-    let realms = realms(section, principal.as_ref());
-    let paces = principal.as_ref().map(|principal| paces(section, principal.realm()));
+    let (realms, paces) = realms(section, principal.as_ref()).unzip();
     let engine = section.choice("engine").and_then(engine);
     let workers = section.count("workers");
     let queue = section.count("queue");
@@ -55,9 +54,13 @@ pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) 
     })
 }
 
-/// Our own realm from `kdcs`, the others from `realms`.
-fn realms(section: &Section<'_>, principal: Option<&OwnPrincipal>) -> Option<BTreeMap<Realm, KdcSource>> {
-    let mut realms = BTreeMap::new();
+/// Where each realm's KDCs are and how fast they may be asked: our own realm here, the others in `realms`.
+fn realms(
+    section: &Section<'_>,
+    principal: Option<&OwnPrincipal>,
+) -> Option<(BTreeMap<Realm, KdcSource>, BTreeMap<Realm, Pace>)> {
+    let (mut realms, mut paces) = (BTreeMap::new(), BTreeMap::new());
+    let own_pace = pace(section);
     let mut complete = true;
     let own = kdcs(section);
     for (name, realm_section) in section.named("realms") {
@@ -71,32 +74,24 @@ fn realms(section: &Section<'_>, principal: Option<&OwnPrincipal>) -> Option<BTr
         if realm.is_some() && realm.as_ref() == principal.map(OwnPrincipal::realm) {
             realm_section.problem_here("this is our own realm", "its KDCs are kerberos.kdcs");
         }
+        let pace = pace(&realm_section);
         match realm.zip(kdcs(&realm_section)) {
-            Some((realm, source)) => drop(realms.insert(realm, source)),
+            Some((realm, source)) => {
+                realms.insert(realm.clone(), source);
+                paces.insert(realm, pace);
+            }
             None => complete = false,
         }
     }
     realms.insert(principal?.realm().clone(), own?);
-    complete.then_some(realms)
+    paces.insert(principal?.realm().clone(), own_pace);
+    complete.then_some((realms, paces))
 }
 
-/// What is configured of how fast realms may be asked; the rest follows from the number of workers.
-fn paces(section: &Section<'_>, own: &Realm) -> BTreeMap<Realm, Pace> {
-    let mut paces = BTreeMap::new();
-    let mut add = |realm: Realm, section: &Section<'_>| {
-        let max_concurrent = section.count("max_concurrent");
-        let max_rate = section.count("max_rate").and_then(|rate| NonZeroU32::new(u32::try_from(rate).ok()?));
-        if max_concurrent.is_some() || max_rate.is_some() {
-            paces.insert(realm, Pace { max_concurrent, max_rate });
-        }
-    };
-    add(own.clone(), section);
-    for (name, realm_section) in section.named("realms") {
-        if let Ok(realm) = value::realm(name) {
-            add(realm, &realm_section);
-        }
-    }
-    paces
+/// What is configured of how fast a realm may be asked; the rest follows from the number of workers.
+fn pace(section: &Section<'_>) -> Pace {
+    let max_rate = section.count("max_rate").and_then(|rate| NonZeroU32::new(u32::try_from(rate).ok()?));
+    Pace { max_concurrent: section.count("max_concurrent"), max_rate }
 }
 
 fn kdcs(section: &Section<'_>) -> Option<KdcSource> {
