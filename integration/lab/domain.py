@@ -73,13 +73,18 @@ TRAILING, TRAILING_UPN = "trailing", "trail"
 COMPUTER = "pc1"
 READER = "svc-ldap"
 
-# service account: (encryption types, SPN)
+# service account: (encryption types, SPN); None: nobody ever set the attribute
 BACK_ENDS = {
     "svc-mbx": (AES, f"HTTP/mbx1.{DOMAIN}"),
     "svc-legacy": (RC4, f"HTTP/mbx2003.{DOMAIN}"),
+    "svc-unset": (None, f"HTTP/unset.{DOMAIN}"),
+    # For the test that sets it.
+    "svc-mended": (None, f"HTTP/mended.{DOMAIN}"),
 }
 NOT_LISTED = ("svc-other", AES, f"HTTP/notlisted.{DOMAIN}")
 BRIDGE = ("svc-bridge", AES, f"HTTP/bridge.{DOMAIN}")
+# The same with keys of twenty years ago.
+OLD_BRIDGE = ("svc-oldbridge", RC4, f"HTTP/oldbridge.{DOMAIN}")
 
 
 def filetime(seconds):
@@ -152,15 +157,15 @@ def fill(directory):
     account, enctypes, spn = NOT_LISTED
     directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
 
-    account, enctypes, spn = BRIDGE
-    directory.add_account(
-        account, f"{account}@{DOMAIN}", enctypes, UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION, spn
-    )
-    directory.set(
-        directory.dn_of(account),
-        "msDS-AllowedToDelegateTo",
-        [spn for _, spn in BACK_ENDS.values()],
-    )
+    for account, enctypes, spn in (BRIDGE, OLD_BRIDGE):
+        directory.add_account(
+            account, f"{account}@{DOMAIN}", enctypes, UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION, spn
+        )
+        directory.set(
+            directory.dn_of(account),
+            "msDS-AllowedToDelegateTo",
+            [spn for _, spn in BACK_ENDS.values()],
+        )
 
     gate(directory)
     add_hazards(directory)
@@ -205,13 +210,15 @@ def with_random_key(entry):
 
 
 def write_keytabs(directory, out):
-    """bridge: the impersonator; wrong-key: the same with other keys; mbx1, mbx2003: one back
-    end each; mbx: both; notlisted: the service that is not on the delegation list."""
+    """bridge: the impersonator; wrong-key: the same with other keys; oldbridge: one with an RC4 key;
+    mbx1, mbx2003, unset, mended: one back end each; mbx: all of them; notlisted: the service that is not
+    on the delegation list."""
     os.makedirs(out, exist_ok=True)
     path = lambda name: os.path.join(out, f"{name}.keytab")  # noqa: E731
 
     directory.keytab(path("bridge"), f"{BRIDGE[0]}@{REALM}")
     write_keytab(path("wrong-key"), map(with_random_key, keytab_entries(path("bridge"))))
+    directory.keytab(path("oldbridge"), f"{OLD_BRIDGE[0]}@{REALM}")
     merged = []
     for _, spn in BACK_ENDS.values():
         name = spn.split("/")[1].split(".")[0]

@@ -12,12 +12,14 @@ use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquired, Shared};
 use crate::kerberos::acquire::worker::Workers;
 use crate::kerberos::config::KerberosConfig;
+use crate::kerberos::encryption::Encryption;
 use crate::kerberos::engine::Mint;
 use crate::kerberos::proof::keytab::Keytab;
 use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
+use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TicketId, TokenSource};
 use crate::policy::Grant;
 
@@ -37,7 +39,14 @@ impl Delegator {
         keytab.check(&config.principal).map_err(|error| unusable(&error))?;
         let ages = Ages { soft_age: config.soft_age, max_ride_through: config.max_ride_through, clock_skew: config.clock_skew };
         let tickets = Tickets::new(ages, config.cache_bytes);
-        let shared = Arc::new(Shared { config, keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            config,
+            keytab,
+            pins: SidPins::default(),
+            relay,
+            acquisitions: AtomicU64::new(0),
+            encryption: Arc::default(),
+        });
         let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
         Ok(Self { shared, workers, tickets })
     }
@@ -45,6 +54,11 @@ impl Delegator {
     /// Acquisitions started so far.
     pub fn acquisitions(&self) -> u64 {
         self.shared.acquisitions.load(Ordering::Relaxed)
+    }
+
+    /// Which encryption types the acquired tickets have.
+    pub fn encryption(&self) -> Arc<Encryption> {
+        Arc::clone(&self.shared.encryption)
     }
 
     /// Bytes of the tickets in the cache, without anything beside them.
@@ -60,7 +74,10 @@ async fn acquire(workers: Workers, shared: Arc<Shared>, grant: Grant) -> Result<
     let ticket = cached(acquired, &grant, &shared.config)?;
     let facts = &ticket.facts;
     let sid = facts.sid.as_ref().map(ToString::to_string);
-    info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype = facts.ticket_etype, "ticket acquired");
+    let [etype, session_etype, evidence_etype] =
+        [facts.ticket_etype, facts.session_etype, facts.evidence_etype].map(Etype::name_of);
+    info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype, session_etype, evidence_etype, "ticket acquired");
+    shared.encryption.acquired(facts);
     Ok(ticket)
 }
 
@@ -73,6 +90,7 @@ fn cached(acquired: Acquired, grant: &Grant, config: &KerberosConfig) -> Result<
         spn: grant.target().spn.to_string(),
         ticket_etype: ticket.ticket_etype,
         session_etype: ticket.session_key.etype().number(),
+        evidence_etype: acquired.evidence_etype.number(),
         flags: ticket.flags,
         end_time: ticket.end_time,
         cache_hit: false,

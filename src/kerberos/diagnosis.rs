@@ -8,6 +8,7 @@ use crate::failure::{Cause, Failure, Stage};
 use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquirer, Shared};
 use crate::kerberos::config::KerberosConfig;
+use crate::kerberos::encryption::{Advice, Etypes};
 use crate::kerberos::engine::Mint;
 use crate::kerberos::proof::keytab::Keytab;
 use crate::kerberos::proof::pins::SidPins;
@@ -24,6 +25,8 @@ pub struct StageReport {
     pub took: Duration,
     /// What was seen, or the failure.
     pub outcome: Result<String, Failure>,
+    /// What will fail some day although it passed, and what repairs it.
+    pub advice: Option<Advice>,
 }
 
 /// Every stage that was reached, and what tokens can be minted from if all went well.
@@ -46,15 +49,21 @@ pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Princ
 impl Diagnosis {
     fn walk(&mut self, config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Option<()> {
         let keytab = self.stage("keytab", || read_keytab(config))?;
-        let shared =
-            Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            keytab,
+            pins: SidPins::default(),
+            relay,
+            acquisitions: AtomicU64::new(0),
+            encryption: Arc::default(),
+        });
         let mut acquirer = Acquirer::new(Arc::clone(&shared));
         let start = Instant::now();
         let tgt = acquirer.tgt();
         let took = start.elapsed();
         self.stage("kdc", || kdcs(&shared.relay, tgt.as_ref().err()))?;
         let tgt = tgt.map(|()| format!("a ticket-granting ticket for {}", config.principal));
-        self.stages.push(StageReport { stage: "tgt", took, outcome: tgt.clone() });
+        self.stages.push(StageReport { stage: "tgt", took, outcome: tgt.clone(), advice: None });
         tgt.ok()?;
         let user = self.stage("s4u2self", || {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
@@ -63,13 +72,15 @@ impl Diagnosis {
             let evidence = acquirer.open_evidence(&user, target)?;
             let sid = acquirer.identify(principal, &evidence)?;
             let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
-            let seen = format!("{}@{}, SID {sid}, {forwardable}", evidence.client(), evidence.client_realm());
+            let etype = evidence.etype().name();
+            let seen = format!("{}@{}, SID {sid}, {forwardable}, {etype}", evidence.client(), evidence.client_realm());
             Ok((evidence, seen))
         })?;
+        self.advise(target, Etypes { evidence: evidence.etype().number(), ..Etypes::default() });
         let ticket = self.stage("s4u2proxy", || {
             acquirer.delegate(&user, target, &evidence)?;
             let ticket = acquirer.service_ticket(&user, target, &evidence)?;
-            let etype = Etype::from_number(ticket.ticket_etype).map_or("unknown", Etype::name);
+            let etype = Etype::name_of(ticket.ticket_etype);
             let seen = format!(
                 "{} bytes for {}, {etype}, session key {}",
                 ticket.ticket.len(),
@@ -78,6 +89,8 @@ impl Diagnosis {
             );
             Ok((ticket, seen))
         })?;
+        let session_key = ticket.session_key.etype().number();
+        self.advise(target, Etypes { ticket: ticket.ticket_etype, session_key, evidence: 0 });
         let mint = self.stage("token", || {
             let mint = Mint::native(ticket)?;
             let (token, _) = mint.token_now(target, None)?;
@@ -88,13 +101,20 @@ impl Diagnosis {
         Some(())
     }
 
+    /// Advice about the tickets of the stage that was just passed.
+    fn advise(&mut self, target: &Target, etypes: Etypes) {
+        if let Some(stage) = self.stages.last_mut() {
+            stage.advice = etypes.advice(&target.spn.to_string());
+        }
+    }
+
     fn stage<T>(&mut self, stage: &'static str, run: impl FnOnce() -> Result<(T, String), Failure>) -> Option<T> {
         let start = Instant::now();
         let (value, outcome) = match run() {
             Ok((value, seen)) => (Some(value), Ok(seen)),
             Err(failure) => (None, Err(failure)),
         };
-        self.stages.push(StageReport { stage, took: start.elapsed(), outcome });
+        self.stages.push(StageReport { stage, took: start.elapsed(), outcome, advice: None });
         value
     }
 }

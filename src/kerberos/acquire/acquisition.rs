@@ -9,6 +9,7 @@ use crate::identity::{Principal, RequestedName};
 use crate::kerberos::acquire::classify::{classify, code};
 use crate::kerberos::acquire::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::config::{Engine, KerberosConfig};
+use crate::kerberos::encryption::{Encryption, Etypes};
 use crate::kerberos::proof::account_rules::judge_account;
 use crate::kerberos::proof::evidence::EvidenceTicket;
 use crate::kerberos::proof::exported_credential::{ExportError, ExportedCredential};
@@ -32,6 +33,8 @@ const RESET_INTERVAL: Duration = Duration::from_mins(1);
 pub(in crate::kerberos) struct Acquired {
     pub(in crate::kerberos) ticket: ServiceTicket,
     pub(in crate::kerberos) sid: Sid,
+    /// Of the evidence ticket: our own account's key.
+    pub(in crate::kerberos) evidence_etype: Etype,
     pub(in crate::kerberos) stages: Vec<(&'static str, Duration)>,
     /// The library's credential, for the reference engine only.
     pub(in crate::kerberos) reference: Option<UserCredential>,
@@ -45,6 +48,7 @@ pub(in crate::kerberos) struct Shared {
     pub(in crate::kerberos) pins: SidPins,
     pub(in crate::kerberos) relay: RelayObserver,
     pub(in crate::kerberos) acquisitions: AtomicU64,
+    pub(in crate::kerberos) encryption: Arc<Encryption>,
 }
 
 impl Shared {
@@ -93,7 +97,7 @@ impl Acquirer {
         let ticket = self.service_ticket(&user, target, &evidence)?;
         clock.lap("extract");
         let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
-        Ok(Acquired { ticket, sid, stages: clock.laps, reference })
+        Ok(Acquired { ticket, sid, evidence_etype: evidence.etype(), stages: clock.laps, reference })
     }
 
     /// Forgets our TGT: the next acquisition starts from the keytab. The library keeps a memory cache for the life of the process
@@ -209,17 +213,25 @@ impl Acquirer {
         evidence: &EvidenceTicket,
     ) -> Result<ServiceTicket, Failure> {
         let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
-        for number in [ticket.ticket_etype, ticket.session_key.etype().number()] {
-            match Etype::from_number(number) {
-                None => return Err(Failure::new(Cause::EtypeNotSupported, format!("{}: encryption type {number}", target.spn))),
-                Some(Etype::Rc4Hmac) if !target.allow_rc4 => {
-                    return Err(Failure::new(Cause::WeakEtypeRefused, target.spn.to_string()));
-                }
-                Some(_) => {}
-            }
-        }
+        judge_etypes(target, ticket.ticket_etype, ticket.session_key.etype())?;
         Ok(ticket)
     }
+}
+
+/// What the KDC chose must be of ours, and not RC4 unless this back end allows it, whatever was offered.
+fn judge_etypes(target: &Target, ticket: i32, session_key: Etype) -> Result<(), Failure> {
+    let spn = &target.spn;
+    if Etype::from_number(ticket).is_none() {
+        return Err(Failure::new(Cause::EtypeNotSupported, format!("{spn}: encryption type {ticket}")));
+    }
+    let rc4 = Etype::Rc4Hmac;
+    if target.allow_rc4 || (ticket != rc4.number() && session_key != rc4) {
+        return Ok(());
+    }
+    let etypes = Etypes { ticket, session_key: session_key.number(), evidence: 0 };
+    let advice = etypes.advice(&spn.to_string()).map_or_else(String::new, |advice| format!(": {advice}"));
+    let detail = format!("{spn}: ticket {}, session key {}{advice}", Etype::name_of(ticket), session_key.name());
+    Err(Failure::new(Cause::WeakEtypeRefused, detail))
 }
 
 /// A memory cache nobody has: the library's are one name space for the whole process, and no two acquirers may ever share a TGT.
@@ -292,13 +304,21 @@ mod tests {
     use super::*;
     use crate::kerberos::acquire::krb5_conf::tests::config;
     use crate::kerberos::proof::keytab::testkit::{Record, keytab};
+    use crate::policy::TokenFormat;
 
     fn acquirer() -> Acquirer {
         let config = config();
         let record = Record::new(&config.principal.to_string(), 1, 18, &[7; 32]);
         let keytab = Keytab::from_bytes(Path::new("test.keytab"), &keytab(&[record])).unwrap();
         let (pins, relay) = (SidPins::default(), RelayObserver::default());
-        Acquirer::new(Arc::new(Shared { config, keytab, pins, relay, acquisitions: AtomicU64::new(0) }))
+        Acquirer::new(Arc::new(Shared {
+            config,
+            keytab,
+            pins,
+            relay,
+            acquisitions: AtomicU64::new(0),
+            encryption: Arc::default(),
+        }))
     }
 
     #[test]
@@ -316,6 +336,37 @@ mod tests {
         assert_ne!(after, before);
         assert!(!acquirer.reset());
         assert_eq!(acquirer.cache, after);
+    }
+
+    fn target(allow_rc4: bool) -> Target {
+        let spn = Spn::parse("HTTP/mbx2003.corp.example").unwrap();
+        Target { name: "mbx2003".into(), spn, allow_rc4, token_format: TokenFormat::Spnego }
+    }
+
+    #[test]
+    fn rc4_is_offered_for_one_target_and_not_for_another() {
+        assert_eq!(offered_etypes(&target(false)), [18, 17, 20, 19]);
+        assert_eq!(offered_etypes(&target(true)), [18, 17, 20, 19, 23]);
+    }
+
+    #[test]
+    fn rc4_in_the_ticket_or_its_session_key_is_refused_whatever_was_offered_unless_allowed() {
+        for (ticket, session_key) in [(23, Etype::Rc4Hmac), (23, Etype::Aes256Sha1), (18, Etype::Rc4Hmac)] {
+            let refused = judge_etypes(&target(false), ticket, session_key).unwrap_err();
+            assert_eq!(refused.cause, Cause::WeakEtypeRefused);
+            assert!(refused.detail.contains("arcfour-hmac"), "{refused}");
+            assert_eq!(judge_etypes(&target(true), ticket, session_key), Ok(()));
+        }
+        let unset = judge_etypes(&target(false), 23, Etype::Aes256Sha1).unwrap_err();
+        assert!(unset.detail.contains("says nothing of encryption types"), "{unset}");
+        for allow_rc4 in [false, true] {
+            assert_eq!(judge_etypes(&target(allow_rc4), 18, Etype::Aes128Sha2), Ok(()));
+            // DES, and a number that nobody assigned.
+            for unknown in [3, 4711] {
+                let refused = judge_etypes(&target(allow_rc4), unknown, Etype::Aes256Sha1).unwrap_err();
+                assert_eq!(refused.cause, Cause::EtypeNotSupported);
+            }
+        }
     }
 
     #[test]
