@@ -63,6 +63,8 @@ async fn rc4_is_for_the_back_end_that_allows_it_and_for_no_other_of_the_same_pro
         for round in ["cold", "with the other's ticket cached"] {
             let refused = accepted(&delegator, &strict(LEGACY)).await.unwrap_err();
             assert_eq!(refused.cause, Cause::WeakEtypeRefused, "{engine:?}, {round}: {refused}");
+            // The KDC's own word: it was not offered RC4 for this one.
+            assert!(refused.detail.contains("KDC has no support for encryption type"), "{engine:?}, {round}: {refused}");
             let legacy = accepted(&delegator, &lax(LEGACY)).await.unwrap();
             assert_eq!(legacy.etypes(), Etypes { ticket: 23, session_key: 23, evidence: 18 }, "{engine:?}, {round}");
             let modern = accepted(&delegator, &mbx1()).await.unwrap();
@@ -224,4 +226,23 @@ fn the_doctor_warns_of_an_account_without_an_explicit_value_and_names_the_repair
         text.contains("       warning: RC4 ticket") && text.contains("       remedy: Windows 2003: Set-ADComputer"),
         "{text}"
     );
+}
+
+#[test]
+fn the_doctor_warns_of_an_rc4_key_of_our_own_account() {
+    let lab = Lab::get();
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("kcd-bridge.toml");
+    let principal = "svc-oldbridge@CORP.EXAMPLE".into();
+    let settings = Settings { principal, keytab: lab.keytab("oldbridge"), ..settings(&lab) };
+    std::fs::write(&config, settings.text(directory.path())).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcd-bridge"));
+    command.arg("doctor").arg("--config").arg(&config).args(["--user", "alice@corp.example", "--backend", "legacy", "--json"]);
+    let output = command.output().expect("the doctor runs");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["good"], true, "{report:#}");
+    let identity = report["stages"].as_array().unwrap().iter().find(|stage| stage["stage"] == "identity").unwrap();
+    assert!(identity["seen"].as_str().unwrap().ends_with(RC4), "{identity}");
+    assert!(identity["warning"].as_str().unwrap().contains("own account has no AES key"), "{identity}");
+    assert!(identity["remedy"].as_str().unwrap().contains("AES128,AES256"), "{identity}");
 }

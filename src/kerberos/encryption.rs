@@ -76,7 +76,7 @@ fn own_account() -> Advice {
     Advice {
         finding: "the bridge's own account has no AES key",
         repair: "Set-ADUser ACCOUNT -KerberosEncryptionType AES128,AES256 for the account of kerberos.principal (Samba: net ads enctypes \
-                 set ACCOUNT 24), then set its password again and export the keytab again"
+                 set ACCOUNT 24 -U Administrator), then set its password again and export the keytab again"
             .into(),
     }
 }
@@ -86,7 +86,7 @@ fn explicit_value(spn: &str) -> String {
     let host = Spn::parse(spn).map_or_else(|_| "COMPUTER".into(), |spn| spn.host().to_owned());
     let computer = host.split('.').next().unwrap_or_default().to_ascii_uppercase();
     format!(
-        "Windows 2003: Set-ADComputer {computer} -Replace @{{'msDS-SupportedEncryptionTypes'=4}} (Samba: net ads enctypes set '{computer}$' 4); \
+        "Windows 2003: Set-ADComputer {computer} -Replace @{{'msDS-SupportedEncryptionTypes'=4}} (Samba: net ads enctypes set '{computer}$' 4 -U Administrator); \
          anything newer: 24 in place of 4, its password set again if that is older than its domain's AES, and no allow_rc4. \
          If setspn -Q {spn} names another account, the value belongs there"
     )
