@@ -93,7 +93,19 @@ async fn an_account_without_an_explicit_value_gets_an_aes_session_key_until_the_
     let delegator_after = delegator(kerberos_config(&lab, Engine::Native));
     let after = accepted(&delegator_after, &lax(MENDED)).await.unwrap();
     assert_eq!(after.etypes(), Etypes { ticket: 23, session_key: 23, evidence: 18 });
-    assert_eq!(after.etypes().advice(MENDED), None);
+    assert_eq!(after.etypes().advice_on(MENDED, true), None);
+}
+
+/// As domain controllers of 2026 do with accounts that say nothing.
+#[tokio::test]
+async fn an_aes_ticket_for_a_back_end_that_allows_rc4_is_told_with_the_repair() {
+    let lab = Lab::get();
+    let delegator = delegator(kerberos_config(&lab, Engine::Native));
+    let facts = accepted(&delegator, &lax("HTTP/mbx1.corp.example")).await.unwrap();
+    assert_eq!(facts.etypes(), Etypes { ticket: 18, session_key: 18, evidence: 18 });
+    let advice = facts.etypes().advice_on(&facts.spn, true).unwrap();
+    assert!(advice.finding.contains("AES ticket") && advice.repair.contains("Set-ADComputer MBX1"), "{advice}");
+    assert!(delegator.encryption().rc4().is_empty(), "nothing of it stops when RC4 is refused");
 }
 
 #[tokio::test]

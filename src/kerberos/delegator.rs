@@ -77,7 +77,7 @@ async fn acquire(workers: Workers, shared: Arc<Shared>, grant: Grant) -> Result<
     let [etype, session_etype, evidence_etype] =
         [facts.ticket_etype, facts.session_etype, facts.evidence_etype].map(Etype::name_of);
     info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype, session_etype, evidence_etype, "ticket acquired");
-    shared.encryption.acquired(facts);
+    shared.encryption.acquired(facts, grant.target().allow_rc4);
     Ok(ticket)
 }
 

@@ -76,7 +76,8 @@ impl Diagnosis {
             let seen = format!("{}@{}, SID {sid}, {forwardable}, {etype}", evidence.client(), evidence.client_realm());
             Ok((evidence, seen))
         })?;
-        self.advise(target, Etypes { evidence: evidence.etype().number(), ..Etypes::default() });
+        let own_key = evidence.etype().number();
+        self.advise(Etypes { evidence: own_key, ..Etypes::default() }.advice_on_us());
         let ticket = self.stage("s4u2proxy", || {
             acquirer.delegate(&user, target, &evidence)?;
             let ticket = acquirer.service_ticket(&user, target, &evidence)?;
@@ -90,7 +91,8 @@ impl Diagnosis {
             Ok((ticket, seen))
         })?;
         let session_key = ticket.session_key.etype().number();
-        self.advise(target, Etypes { ticket: ticket.ticket_etype, session_key, evidence: 0 });
+        let etypes = Etypes { ticket: ticket.ticket_etype, session_key, evidence: own_key };
+        self.advise(etypes.advice_on(&target.spn.to_string(), target.allow_rc4));
         let mint = self.stage("token", || {
             let mint = Mint::native(ticket)?;
             let (token, _) = mint.token_now(target, None)?;
@@ -101,10 +103,10 @@ impl Diagnosis {
         Some(())
     }
 
-    /// Advice about the tickets of the stage that was just passed.
-    fn advise(&mut self, target: &Target, etypes: Etypes) {
+    /// A word about the stage that was just passed.
+    fn advise(&mut self, advice: Option<Advice>) {
         if let Some(stage) = self.stages.last_mut() {
-            stage.advice = etypes.advice(&target.spn.to_string());
+            stage.advice = advice;
         }
     }
 

@@ -54,20 +54,24 @@ impl Etypes {
         [self.ticket, self.session_key, self.evidence].contains(&Etype::Rc4Hmac.number())
     }
 
-    /// What the KDC's choice says about the accounts. RC4 in ticket and session key is what a server of 2003 needs, and nothing to repair.
-    pub fn advice(self, spn: &str) -> Option<Advice> {
+    /// What the KDC's choice for the evidence ticket says about our own account.
+    pub fn advice_on_us(self) -> Option<Advice> {
+        (self.evidence == Etype::Rc4Hmac.number()).then(own_account)
+    }
+
+    /// What the KDC's choice says about the SPN's account. RC4 in ticket and session key is what Windows 2003 needs, and nothing to repair
+    /// where it is allowed.
+    pub fn advice_on(self, spn: &str, allow_rc4: bool) -> Option<Advice> {
         let rc4 = Etype::Rc4Hmac.number();
-        if self.evidence == rc4 {
-            Some(own_account())
-        } else if self.ticket == rc4 && self.session_key != rc4 {
-            Some(Advice {
-                finding: "RC4 ticket with an AES session key: the SPN's account says nothing of encryption types. Windows 2003 cannot \
-                          read such a session key, and domain controllers of 2026 issue no such ticket",
-                repair: explicit_value(spn),
-            })
+        let finding = if self.ticket == rc4 && self.session_key != rc4 {
+            "RC4 ticket with an AES session key: the SPN's account says nothing of encryption types. Windows 2003 cannot read such a \
+             session key, and domain controllers of 2026 issue no such ticket"
+        } else if allow_rc4 && !self.use_rc4() {
+            "AES ticket although allow_rc4 = true: Windows 2003 cannot read it, and anything newer needs no allow_rc4"
         } else {
-            None
-        }
+            return None;
+        };
+        Some(Advice { finding, repair: explicit_value(spn) })
     }
 }
 
@@ -156,11 +160,11 @@ struct Seen {
 
 impl Encryption {
     /// Counts tickets that were acquired, and says in the log what the directory should be told about their SPN.
-    pub(in crate::kerberos) fn acquired(&self, facts: &TicketFacts) {
+    pub(in crate::kerberos) fn acquired(&self, facts: &TicketFacts, allow_rc4: bool) {
         let etypes = facts.etypes();
         let user = facts.sid.as_ref().map_or_else(|| facts.client.clone(), ToString::to_string);
         self.note(&TicketUse { spn: &facts.spn, user: &user, etypes, at: seconds_now() });
-        if let Some(Advice { finding, repair }) = self.due_advice(&facts.spn, etypes, Instant::now()) {
+        if let Some(Advice { finding, repair }) = self.due_advice(&facts.spn, etypes, allow_rc4, Instant::now()) {
             warn!(
                 spn = facts.spn,
                 etype = Etype::name_of(etypes.ticket),
@@ -185,8 +189,8 @@ impl Encryption {
     }
 
     /// The advice about these tickets, if there is any and this SPN was not told of within the last hour.
-    pub fn due_advice(&self, spn: &str, etypes: Etypes, now: Instant) -> Option<Advice> {
-        let advice = etypes.advice(spn)?;
+    pub fn due_advice(&self, spn: &str, etypes: Etypes, allow_rc4: bool, now: Instant) -> Option<Advice> {
+        let advice = etypes.advice_on_us().or_else(|| etypes.advice_on(spn, allow_rc4))?;
         let mut spns = self.lock();
         let reported = &mut spns.entry(spn.to_owned()).or_default().reported;
         if reported.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL) {
@@ -253,6 +257,7 @@ fn seconds_now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::naming::sid::Sid;
 
     const LEGACY: &str = "HTTP/mbx2003.corp.example";
     const EXPLICIT: Etypes = Etypes { ticket: 23, session_key: 23, evidence: 18 };
@@ -270,38 +275,54 @@ mod tests {
 
     #[test]
     fn an_rc4_ticket_with_an_aes_session_key_wants_an_explicit_value_on_the_account_of_that_spn() {
-        let advice = UNSET.advice(LEGACY).unwrap();
-        for said in ["Set-ADComputer MBX2003 -Replace @{'msDS-SupportedEncryptionTypes'=4}", "enctypes set 'MBX2003$' 4", LEGACY]
-        {
-            assert!(advice.repair.contains(said), "{said}: {advice}");
+        for allow_rc4 in [true, false] {
+            let advice = UNSET.advice_on(LEGACY, allow_rc4).unwrap();
+            for said in
+                ["Set-ADComputer MBX2003 -Replace @{'msDS-SupportedEncryptionTypes'=4}", "enctypes set 'MBX2003$' 4", LEGACY]
+            {
+                assert!(advice.repair.contains(said), "{said}: {advice}");
+            }
+            assert!(advice.finding.contains("AES session key"), "{advice}");
         }
-        assert!(advice.finding.contains("AES session key"), "{advice}");
+    }
+
+    /// What a server of 2003 gets from domain controllers that took RC4 away from accounts without an explicit value.
+    #[test]
+    fn an_aes_ticket_where_rc4_is_allowed_wants_the_value_or_no_permission() {
+        let advice = AES.advice_on(LEGACY, true).unwrap();
+        assert!(advice.finding.contains("AES ticket although allow_rc4"), "{advice}");
+        assert!(advice.repair.contains("=4") && advice.repair.contains("no allow_rc4"), "{advice}");
+        assert_eq!(AES.advice_on(LEGACY, false), None);
+        assert_eq!(OLD_BRIDGE.advice_on(LEGACY, true), None, "the permission is needed for our own account");
     }
 
     #[test]
     fn an_rc4_evidence_ticket_wants_aes_keys_for_our_own_account() {
-        let advice = OLD_BRIDGE.advice(LEGACY).unwrap();
+        let advice = OLD_BRIDGE.advice_on_us().unwrap();
         assert!(advice.finding.contains("own account") && advice.repair.contains("AES128,AES256"), "{advice}");
         assert!(!advice.repair.contains("MBX2003"), "{advice}");
+        assert_eq!((EXPLICIT.advice_on_us(), AES.advice_on_us()), (None, None));
     }
 
     #[test]
     fn what_windows_2003_needs_and_what_everybody_else_has_is_no_reason_for_advice() {
-        for etypes in [EXPLICIT, AES, Etypes { ticket: 17, session_key: 20, evidence: 19 }] {
-            assert_eq!(etypes.advice(LEGACY), None, "{etypes:?}");
+        assert_eq!(EXPLICIT.advice_on(LEGACY, true), None);
+        for etypes in [AES, Etypes { ticket: 17, session_key: 20, evidence: 19 }] {
+            assert_eq!(etypes.advice_on(LEGACY, false), None, "{etypes:?}");
         }
     }
 
     #[test]
     fn an_account_is_told_of_once_an_hour_and_each_spn_by_itself() {
         let (encryption, start) = (Encryption::default(), Instant::now());
-        let due = |spn, after| encryption.due_advice(spn, UNSET, start + after).is_some();
+        let due = |spn, after| encryption.due_advice(spn, UNSET, true, start + after).is_some();
         assert!(due(LEGACY, Duration::ZERO));
         assert!(!due(LEGACY, Duration::from_mins(59)));
         assert!(due("HTTP/other.corp.example", Duration::from_mins(59)));
         assert!(due(LEGACY, Duration::from_hours(1)));
-        assert!(encryption.due_advice("HTTP/mbx1.corp.example", AES, start).is_none());
-        assert_eq!(encryption.spns(), 2, "who needs no advice is not remembered for it");
+        assert!(encryption.due_advice("HTTP/mbx1.corp.example", AES, false, start).is_none());
+        assert!(encryption.due_advice("HTTP/ours", OLD_BRIDGE, true, start).unwrap().finding.contains("own account"));
+        assert_eq!(encryption.spns(), 3, "who needs no advice is not remembered for it");
     }
 
     #[test]
@@ -352,10 +373,10 @@ mod tests {
     #[test]
     fn an_acquisition_is_counted_for_the_account_behind_all_of_its_names() {
         let encryption = Encryption::default();
-        let sid: crate::naming::sid::Sid = crate::naming::sid::Sid::parse("S-1-5-21-1-2-3-1103").unwrap();
+        let sid = Sid::parse("S-1-5-21-1-2-3-1103").unwrap();
         for (client, sid) in [("alice@CORP", Some(&sid)), ("alice\\@corp@CORP", Some(&sid)), ("bob@CORP", None)] {
             let facts = TicketFacts { client: client.into(), sid: sid.cloned(), spn: LEGACY.into(), ..TicketFacts::default() };
-            encryption.acquired(&TicketFacts { ticket_etype: 23, session_etype: 23, evidence_etype: 18, ..facts });
+            encryption.acquired(&TicketFacts { ticket_etype: 23, session_etype: 23, evidence_etype: 18, ..facts }, true);
         }
         let rc4 = &encryption.rc4()[0];
         assert_eq!((rc4.requests, rc4.users), (3, 2));

@@ -229,7 +229,7 @@ fn judge_etypes(target: &Target, ticket: i32, session_key: Etype) -> Result<(), 
         return Ok(());
     }
     let etypes = Etypes { ticket, session_key: session_key.number(), evidence: 0 };
-    let advice = etypes.advice(&spn.to_string()).map_or_else(String::new, |advice| format!(": {advice}"));
+    let advice = etypes.advice_on(&spn.to_string(), false).map_or_else(String::new, |advice| format!(": {advice}"));
     let detail = format!("{spn}: ticket {}, session key {}{advice}", Etype::name_of(ticket), session_key.name());
     Err(Failure::new(Cause::WeakEtypeRefused, detail))
 }
