@@ -181,22 +181,6 @@ async fn an_spn_that_does_not_exist_is_named_as_such() {
     assert_eq!(failure.cause, Cause::SpnUnknown, "{failure}");
 }
 
-#[tokio::test]
-async fn an_rc4_service_is_refused_unless_the_back_end_allows_it_by_name() {
-    let lab = Lab::get();
-    let strict = target("HTTP/mbx2003.corp.example", false, TokenFormat::Spnego);
-    let failure = refusal(mapped(&lab, "alice").unwrap(), &strict).await;
-    assert_eq!(failure.cause, Cause::WeakEtypeRefused, "{failure}");
-
-    let lax = target("HTTP/mbx2003.corp.example", true, TokenFormat::Spnego);
-    for engine in [Engine::Native, Engine::Gssapi] {
-        let issued = token_for(engine, mapped(&lab, "alice").unwrap(), &lax).await.unwrap();
-        assert_eq!(issued.facts.ticket_etype, 23);
-        let accepted = acceptor(&lab.keytab("mbx")).accept(&raw(issued.token), None).unwrap();
-        assert!(accepted.client.starts_with("alice"), "{accepted:?}");
-    }
-}
-
 /// CVE-2021-42287 and its kin: without `$` the KDC finds the domain controller's machine account, and the ticket's name hides it.
 #[tokio::test]
 async fn a_upn_that_the_kdc_resolves_to_a_machine_account_is_refused() {

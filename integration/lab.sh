@@ -217,7 +217,7 @@ prepare_apache() {
     rm -rf "$dir"
     mkdir -p "$dir/run" "$dir/logs" "$dir/www" "$dir/pki" "$dir/rcache"
     cp "$HERE/lab/apache.conf" "$dir/httpd.conf"
-    cp "$KCD_LAB/keytabs/mbx1.keytab" "$KCD_LAB/keytabs/mbx2003.keytab" "$dir/"
+    cp "$KCD_LAB"/keytabs/{mbx1,mbx2003,unset}.keytab "$dir/"
     echo 'Microsoft-Server-ActiveSync (lab)' >"$dir/www/activesync.txt"
     echo ok >"$dir/www/fast.txt"
     local crl
@@ -264,6 +264,7 @@ make_netns() {
 127.0.0.12 mbx2003.corp.example mbx2003
 127.0.0.13 notlisted.corp.example notlisted
 127.0.0.14 pki.corp.example ocsp.corp.example
+127.0.0.15 unset.corp.example unset
 END
     printf 'nameserver 127.0.0.1\nsearch corp.example\n' >"/etc/netns/$name/resolv.conf"
     chmod 755 /etc/netns "/etc/netns/$name"

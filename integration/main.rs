@@ -24,6 +24,7 @@ mod certificates;
 mod delegation;
 mod directory;
 mod doctor;
+mod encryption;
 mod explain;
 mod isolation;
 mod keytabs;

@@ -73,15 +73,20 @@ TRAILING, TRAILING_UPN = "trailing", "trail"
 COMPUTER = "pc1"
 READER = "svc-ldap"
 
-# service account: (encryption types, SPN)
+# service account: (encryption types, SPN); None: nobody ever set the attribute
 BACK_ENDS = {
     "svc-mbx": (AES, f"HTTP/mbx1.{DOMAIN}"),
     "svc-legacy": (RC4, f"HTTP/mbx2003.{DOMAIN}"),
+    "svc-unset": (None, f"HTTP/unset.{DOMAIN}"),
+    # For the test that sets it.
+    "svc-mended": (None, f"HTTP/mended.{DOMAIN}"),
 }
 NOT_LISTED = ("svc-other", AES, f"HTTP/notlisted.{DOMAIN}")
 BRIDGE = ("svc-bridge", AES, f"HTTP/bridge.{DOMAIN}")
 # Bridges whose passwords tests change.
 CHANGING = {f"svc-roll{n}": f"HTTP/roll{n}.{DOMAIN}" for n in (1, 2)}
+# The same with keys of twenty years ago.
+OLD_BRIDGE = ("svc-oldbridge", RC4, f"HTTP/oldbridge.{DOMAIN}")
 
 
 def filetime(seconds):
@@ -154,10 +159,10 @@ def fill(directory):
     account, enctypes, spn = NOT_LISTED
     directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
 
-    bridges = {BRIDGE[0]: BRIDGE[2], **CHANGING}
-    for account, spn in bridges.items():
+    bridges = [BRIDGE, OLD_BRIDGE, *((account, AES, spn) for account, spn in CHANGING.items())]
+    for account, enctypes, spn in bridges:
         directory.add_account(
-            account, f"{account}@{DOMAIN}", AES, UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION, spn
+            account, f"{account}@{DOMAIN}", enctypes, UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION, spn
         )
         directory.set(
             directory.dn_of(account),
@@ -216,8 +221,8 @@ def with_random_key(entry, later=0):
 
 def write_keytabs(directory, out):
     """bridge: the impersonator; wrong-key: the same with other keys; ahead: its keys and those of a
-    version that the domain does not know; svc-roll*: bridges whose passwords change; mbx1, mbx2003: one back
-    end each; mbx: both; notlisted: the service that is not on the delegation list."""
+    version that the domain does not know; oldbridge: one with an RC4 key; mbx1, mbx2003, unset, mended:
+    one back end each; mbx: all of them; notlisted: the service that is not on the delegation list."""
     os.makedirs(out, exist_ok=True)
     path = lambda name: os.path.join(out, f"{name}.keytab")  # noqa: E731
 
@@ -225,6 +230,7 @@ def write_keytabs(directory, out):
     own = keytab_entries(path("bridge"))
     write_keytab(path("wrong-key"), map(with_random_key, own))
     write_keytab(path("ahead"), own + [with_random_key(entry, later=1) for entry in own])
+    directory.keytab(path("oldbridge"), f"{OLD_BRIDGE[0]}@{REALM}")
     merged = []
     for _, spn in BACK_ENDS.values():
         name = spn.split("/")[1].split(".")[0]

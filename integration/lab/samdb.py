@@ -34,8 +34,9 @@ class Directory:
             "objectClass": "user",
             "sAMAccountName": name,
             "userAccountControl": str(flags | UF_ACCOUNTDISABLE),
-            "msDS-SupportedEncryptionTypes": str(enctypes),
         }
+        if enctypes is not None:
+            entry["msDS-SupportedEncryptionTypes"] = str(enctypes)
         if upn:
             entry["userPrincipalName"] = upn
         if spn:

@@ -68,11 +68,21 @@ impl Lab {
         Disabled { lab: self.clone(), user: user.to_owned() }
     }
 
-    /// Writes userAccountControl (MS-ADTS 2.2.16) into the domain's database, which the running server reads.
+    /// userAccountControl (MS-ADTS 2.2.16)
     fn set_account_control(&self, user: &str, value: u32) {
-        let change = format!(
-            "dn: CN={user},CN=Users,DC=corp,DC=example\nchangetype: modify\nreplace: userAccountControl\nuserAccountControl: {value}\n"
-        );
+        self.replace(user, "userAccountControl", Some(value));
+    }
+
+    /// Sets msDS-SupportedEncryptionTypes (MS-KILE 2.2.7) until the returned guard is dropped; before, nobody had.
+    pub fn set_encryption_types(&self, account: &str, value: u32) -> EncryptionTypes {
+        self.replace(account, ENCRYPTION_TYPES, Some(value));
+        EncryptionTypes { lab: self.clone(), account: account.to_owned() }
+    }
+
+    /// Writes an attribute into the domain's database, which the running server reads; `None` removes it.
+    fn replace(&self, account: &str, attribute: &str, value: Option<u32>) {
+        let value = value.map_or_else(String::new, |value| format!("{attribute}: {value}\n"));
+        let change = format!("dn: CN={account},CN=Users,DC=corp,DC=example\nchangetype: modify\nreplace: {attribute}\n{value}");
         let mut modify = Command::new("ldbmodify")
             .arg("-H")
             .arg(self.path("dc/private/sam.ldb"))
@@ -81,7 +91,7 @@ impl Lab {
             .spawn()
             .expect("ldbmodify");
         modify.stdin.take().expect("a pipe").write_all(change.as_bytes()).expect("the change is written");
-        assert!(modify.wait().expect("ldbmodify ends").success(), "userAccountControl of {user}");
+        assert!(modify.wait().expect("ldbmodify ends").success(), "{attribute} of {account}");
     }
 }
 
@@ -130,6 +140,20 @@ impl Drop for Revoked {
 /// NORMAL_ACCOUNT and DONT_EXPIRE_PASSWORD; ACCOUNTDISABLE.
 const ENABLED: u32 = 0x200 | 0x1_0000;
 const ACCOUNT_DISABLE: u32 = 0x2;
+
+const ENCRYPTION_TYPES: &str = "msDS-SupportedEncryptionTypes";
+
+/// An account with an explicit setting for now.
+pub struct EncryptionTypes {
+    lab: Lab,
+    account: String,
+}
+
+impl Drop for EncryptionTypes {
+    fn drop(&mut self) {
+        self.lab.replace(&self.account, ENCRYPTION_TYPES, None);
+    }
+}
 
 /// An account that is disabled for now.
 pub struct Disabled {

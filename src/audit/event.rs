@@ -154,6 +154,8 @@ pub struct Ticket {
     pub etype: String,
     /// Encryption type of the session key.
     pub session_etype: String,
+    /// Encryption type of the evidence ticket: of our own account's key.
+    pub evidence_etype: String,
     /// Flags by name (RFC 4120 section 5.3).
     pub flags: Vec<&'static str>,
     /// Flags as they stand in the ticket.
@@ -224,18 +226,14 @@ impl Event {
         self.stages.extend(facts.stages.iter().map(|(name, took)| StageTime::new(name, *took)));
         self.ticket = Some(Ticket {
             client: facts.client.clone(),
-            etype: etype_name(facts.ticket_etype),
-            session_etype: etype_name(facts.session_etype),
+            etype: Etype::name_of(facts.ticket_etype),
+            session_etype: Etype::name_of(facts.session_etype),
+            evidence_etype: Etype::name_of(facts.evidence_etype),
             flags: flag_names(facts.flags),
             flags_hex: format!("{:08x}", facts.flags),
             end: rfc3339(facts.end_time, None),
         });
     }
-}
-
-/// Name of an encryption type, or its number where we know no name.
-pub fn etype_name(number: i32) -> String {
-    Etype::from_number(number).map_or_else(|| number.to_string(), |etype| etype.name().to_owned())
 }
 
 /// Names of ticket flags (RFC 4120 section 5.3, RFC 6112, RFC 6806 section 11).

@@ -13,7 +13,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub(crate) use event::milliseconds;
-pub use event::{Certificate, Event, Kind, Outcome, StageTime, Ticket, etype_name, flag_names, timestamp};
+pub use event::{Certificate, Event, Kind, Outcome, StageTime, Ticket, flag_names, timestamp};
 pub use log::{AuditLog, AuditWriter, Slot};
 
 /// `[audit]`

@@ -49,11 +49,14 @@ pub(in crate::cli) enum Command {
         after_help = "Exit codes: 0 every certificate is mapped strongly, 1 some are mapped weakly, undecided or refused, 2 usage, 3 could not run."
     )]
     Explain(ExplainArgs),
-    /// List the client certificates in use that end soon, by user and device
+    /// List the client certificates in use that end soon, by user and device, and the SPNs that stop working without RC4
     ///
     /// Reads audit logs. A certificate counts as renewed when the same user, on the same device where that is known, has been seen
-    /// with one that ends later.
-    #[command(after_help = "Exit codes: 0 none ends without a successor, 1 some do, 2 usage, 3 a log cannot be read.")]
+    /// with one that ends later. An SPN is listed when any request in the logs went with an RC4 ticket or session key, or on the
+    /// strength of an RC4 key of the bridge's own account.
+    #[command(
+        after_help = "Exit codes: 0 no certificate ends without a successor and nothing uses RC4, 1 otherwise, 2 usage, 3 a log cannot be read."
+    )]
     Forecast(ForecastArgs),
     /// Write a page of the documentation from the tables in the program
     #[command(hide = true)]

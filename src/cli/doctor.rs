@@ -19,7 +19,8 @@ use crate::failure::{Cause, Failure};
 use crate::identity::{Principal, RequestedName};
 use crate::kerberos::Verdict;
 use crate::kerberos::config::KerberosConfig;
-use crate::kerberos::diagnosis::{Diagnosis, diagnose};
+use crate::kerberos::diagnosis::{Diagnosis, StageReport, diagnose};
+use crate::kerberos::encryption::Advice;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::policy::{Fingerprint, Grant};
 use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
@@ -34,8 +35,12 @@ struct StageLine {
     seen: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// What will fail some day although it passed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'static str>,
+    warning: Option<&'static str>,
+    /// What repairs the failure, or what the warning is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
 }
 
 /// The whole report; the documented shape of `--json`, version 1.
@@ -184,7 +189,7 @@ impl Walk {
         let (asked, target) = (Arc::clone(&principal), Arc::clone(&backend.target));
         let blocking = tokio::task::spawn_blocking(move || diagnose(&kerberos, observer, &asked, &target));
         let Ok(Diagnosis { stages, mint }) = blocking.await else { return false };
-        lines.extend(stages.into_iter().map(|stage| StageLine::new(stage.stage, stage.took, stage.outcome)));
+        lines.extend(stages.into_iter().map(StageLine::of));
         serving.abort();
         let Some(mint) = mint else { return false };
         let Some(path) = http_path else { return true };
@@ -233,17 +238,26 @@ fn judge_probe(report: ProbeReport, mutual: Mutual) -> Result<String, Failure> {
 }
 
 impl StageLine {
+    fn of(stage: StageReport) -> Self {
+        let line = Self::new(stage.stage, stage.took, stage.outcome);
+        match stage.advice {
+            Some(Advice { finding, repair }) => Self { warning: Some(finding), remedy: Some(repair), ..line },
+            None => line,
+        }
+    }
+
     fn new(stage: &'static str, took: Duration, outcome: Result<String, Failure>) -> Self {
         let milliseconds = took.as_millis();
         match outcome {
-            Ok(seen) => Self { stage, verdict: "good", milliseconds, seen, reason: None, remedy: None },
+            Ok(seen) => Self { stage, verdict: "good", milliseconds, seen, reason: None, warning: None, remedy: None },
             Err(failure) => Self {
                 stage,
                 verdict: "failed",
                 milliseconds,
                 seen: failure.to_string(),
                 reason: Some(failure.cause.code()),
-                remedy: Some(failure.cause.remedy()),
+                warning: None,
+                remedy: Some(failure.cause.remedy().to_owned()),
             },
         }
     }
@@ -255,8 +269,10 @@ impl Report {
         for line in &self.stages {
             let mark = if line.verdict == "good" { "ok    " } else { "FAILED" };
             let _infallible = writeln!(text, "{mark} {:<12} {:>5} ms  {}", line.stage, line.milliseconds, line.seen);
-            if let (Some(reason), Some(remedy)) = (line.reason, line.remedy) {
-                let _infallible = writeln!(text, "       reason: {reason}\n       remedy: {remedy}");
+            for (name, value) in [("reason", line.reason), ("warning", line.warning), ("remedy", line.remedy.as_deref())] {
+                if let Some(value) = value {
+                    let _infallible = writeln!(text, "       {name}: {value}");
+                }
             }
         }
         let verdict = if self.good { "good: every stage passed" } else { "not good: the last stage shown failed" };

@@ -1,4 +1,5 @@
-//! `kcd-bridge forecast`: which of the client certificates in use end soon, by user and device, from audit logs.
+//! `kcd-bridge forecast`, from audit logs: which of the client certificates in use end soon, by user and device, and which SPNs stop
+//! working when the domain refuses RC4.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::Fingerprint;
 use crate::cli::{Exit, ForecastArgs, Output};
 use crate::der::{self, format_kerberos_time};
+use crate::kerberos::encryption::{Encryption, Etypes, Rc4Use, TicketUse};
+use crate::kerberos::wire::crypto::Etype;
 use crate::roster::{Ending, Roster, Sighting};
 
 /// No event is longer.
@@ -31,6 +34,10 @@ struct Report {
     ending: Vec<Ending>,
     /// How many others end and were renewed.
     renewed: usize,
+    /// SPNs that tickets were used for.
+    spns: usize,
+    /// Those that stop working when RC4 is refused.
+    rc4: Vec<Rc4Use>,
 }
 
 /// What of an event is of interest.
@@ -40,6 +47,9 @@ struct Event {
     principal: Option<String>,
     certificate: Option<EventCertificate>,
     eas_device_id: Option<String>,
+    sid: Option<String>,
+    spn: Option<String>,
+    ticket: Option<EventTicket>,
 }
 
 #[derive(Deserialize)]
@@ -50,10 +60,25 @@ struct EventCertificate {
     not_after: Option<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EventTicket {
+    etype: String,
+    session_etype: String,
+    evidence_etype: String,
+}
+
+/// What was seen in all logs.
+#[derive(Default)]
+struct Seen {
+    roster: Roster,
+    encryption: Encryption,
+}
+
 pub(in crate::cli) fn run(args: &ForecastArgs, output: &mut Output) -> Exit {
-    let (roster, mut unreadable_lines) = (Roster::default(), 0);
+    let (seen, mut unreadable_lines) = (Seen::default(), 0);
     for path in &args.audit_logs {
-        match read(path, &roster) {
+        match read(path, &seen) {
             Ok(Lines { events: 0, others }) if others > 0 => {
                 output.error(format_args!("{}: holds no audit event", path.display()));
                 return Exit::CouldNotRun;
@@ -66,15 +91,23 @@ pub(in crate::cli) fn run(args: &ForecastArgs, output: &mut Output) -> Exit {
         }
     }
     let (renewed, ending): (Vec<_>, Vec<_>) =
-        roster.ending(now(), i64::from(args.days) * DAY).into_iter().partition(|ending| ending.renewed);
-    let report =
-        Report { version: 1, days: args.days, certificates: roster.len(), unreadable_lines, ending, renewed: renewed.len() };
+        seen.roster.ending(now(), i64::from(args.days) * DAY).into_iter().partition(|ending| ending.renewed);
+    let report = Report {
+        version: 1,
+        days: args.days,
+        certificates: seen.roster.len(),
+        unreadable_lines,
+        ending,
+        renewed: renewed.len(),
+        spns: seen.encryption.spns(),
+        rc4: seen.encryption.rc4(),
+    };
     if args.json {
         output.line(serde_json::to_string_pretty(&report).unwrap_or_default());
     } else {
         output.text(&report.text());
     }
-    if report.ending.is_empty() { Exit::Good } else { Exit::Finding }
+    if report.ending.is_empty() && report.rc4.is_empty() { Exit::Good } else { Exit::Finding }
 }
 
 /// Lines of a log.
@@ -85,7 +118,7 @@ struct Lines {
 }
 
 /// Notes every event of a log (`-`: standard input).
-fn read(path: &Path, roster: &Roster) -> io::Result<Lines> {
+fn read(path: &Path, seen: &Seen) -> io::Result<Lines> {
     let input: Box<dyn Read> = if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(regular(path)?) };
     let mut input = BufReader::new(input);
     let (mut line, mut lines) = (Vec::new(), Lines::default());
@@ -97,8 +130,9 @@ fn read(path: &Path, roster: &Roster) -> io::Result<Lines> {
         match serde_json::from_slice::<Event>(&line) {
             Ok(event) => {
                 lines.events += 1;
+                note_tickets(&event, &seen.encryption);
                 if let Some(sighting) = sighting(event) {
-                    roster.note(sighting);
+                    seen.roster.note(sighting);
                 }
             }
             Err(_) if line.trim_ascii().is_empty() => {}
@@ -113,6 +147,19 @@ fn regular(path: &Path) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     File::open(path)
+}
+
+/// Only requests that a token was sent with.
+fn note_tickets(event: &Event, encryption: &Encryption) {
+    let (Some(spn), Some(ticket), Some(at)) = (&event.spn, &event.ticket, seconds(&event.time)) else { return };
+    let number = |name: &str| Etype::from_name(name).map_or(0, Etype::number);
+    let etypes = Etypes {
+        ticket: number(&ticket.etype),
+        session_key: number(&ticket.session_etype),
+        evidence: number(&ticket.evidence_etype),
+    };
+    let user = event.sid.as_ref().or(event.principal.as_ref()).map_or("", String::as_str);
+    encryption.note(&TicketUse { spn, user, etypes, at });
 }
 
 /// Only certificates that stood for somebody.
@@ -173,10 +220,29 @@ impl Report {
             self.days,
             self.renewed
         );
+        self.add_rc4(&mut text);
         if self.unreadable_lines > 0 {
             let _ = writeln!(text, "{} lines are no audit events", self.unreadable_lines);
         }
         text
+    }
+
+    fn add_rc4(&self, text: &mut String) {
+        if !self.rc4.is_empty() {
+            let _ = writeln!(text, "{:<36} {:>8} {:>6}  {:<10} RC4 IN", "SPN", "REQUESTS", "USERS", "LAST SEEN");
+        }
+        for Rc4Use { spn, requests, users, last_seen, ticket, session_key, evidence, unset, repair } in &self.rc4 {
+            let parts = [(ticket, "ticket"), (session_key, "session key"), (evidence, "the bridge's own account")];
+            let parts: Vec<_> = parts.into_iter().filter(|(count, _)| **count > 0).map(|(_, part)| part).collect();
+            let (spn, date, parts) = (plain(spn), date(*last_seen), parts.join(", "));
+            let _ = writeln!(text, "{spn:<36} {requests:>8} {users:>6}  {date:<10} {parts}");
+            if *unset {
+                let _ =
+                    writeln!(text, "    stops first: without an explicit setting domain controllers of 2026 issue no RC4 ticket");
+            }
+            let _ = writeln!(text, "    repair: {}", plain(repair));
+        }
+        let _ = writeln!(text, "{} of {} SPNs use RC4 and stop working when the domain refuses it", self.rc4.len(), self.spns);
     }
 }
 

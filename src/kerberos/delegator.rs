@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tracing::info;
@@ -13,11 +13,12 @@ use crate::kerberos::acquire::acquisition::{Acquired, Shared};
 use crate::kerberos::acquire::keys::Keys;
 use crate::kerberos::acquire::worker::{Wanted, Workers};
 use crate::kerberos::config::KerberosConfig;
+use crate::kerberos::encryption::Encryption;
 use crate::kerberos::engine::Mint;
-use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
+use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TicketId, TokenSource};
 use crate::naming::name::Spn;
 use crate::policy::Grant;
@@ -49,7 +50,7 @@ impl Delegator {
         let keys = Keys::read(config.keytab.clone(), config.principal.clone())?;
         let ages = Ages { soft_age: config.soft_age, max_ride_through: config.max_ride_through, clock_skew: config.clock_skew };
         let tickets = Tickets::new(ages, config.cache_bytes);
-        let shared = Arc::new(Shared { config, keys, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let shared = Arc::new(Shared::new(config, keys, relay));
         let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
         Ok(Self { shared, workers, tickets, ages })
     }
@@ -69,6 +70,11 @@ impl Delegator {
         self.shared.acquisitions.load(Ordering::Relaxed)
     }
 
+    /// Which encryption types the acquired tickets have.
+    pub fn encryption(&self) -> Arc<Encryption> {
+        Arc::clone(&self.shared.encryption)
+    }
+
     /// Bytes of the tickets in the cache, without anything beside them.
     pub fn cached_ticket_bytes(&self) -> usize {
         self.tickets.ticket_bytes()
@@ -76,12 +82,15 @@ impl Delegator {
 }
 
 /// Prepares the ticket that a worker has acquired. Owns what it needs: it outlives the request that started it.
-async fn prepared(wanted: Wanted, ages: Ages, grant: Grant) -> Result<CachedTicket, Failure> {
+async fn prepared(wanted: Wanted, shared: Arc<Shared>, ages: Ages, grant: Grant) -> Result<CachedTicket, Failure> {
     let acquired = wanted.await.unwrap_or_else(|_| Err(Failure::new(Cause::AcquisitionTimeout, "the worker ended")))?;
     let ticket = cached(acquired, &grant, ages)?;
     let facts = &ticket.facts;
     let sid = facts.sid.as_ref().map(ToString::to_string);
-    info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype = facts.ticket_etype, "ticket acquired");
+    let [etype, session_etype, evidence_etype] =
+        [facts.ticket_etype, facts.session_etype, facts.evidence_etype].map(Etype::name_of);
+    info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype, session_etype, evidence_etype, "ticket acquired");
+    shared.encryption.acquired(facts, grant.target().allow_rc4);
     Ok(ticket)
 }
 
@@ -94,6 +103,7 @@ fn cached(acquired: Acquired, grant: &Grant, ages: Ages) -> Result<CachedTicket,
         spn: grant.target().spn.to_string(),
         ticket_etype: ticket.ticket_etype,
         session_etype: ticket.session_key.etype().number(),
+        evidence_etype: acquired.evidence_etype.number(),
         flags: ticket.flags,
         end_time: ticket.end_time,
         cache_hit: false,
@@ -118,7 +128,7 @@ impl TokenSource for Delegator {
     ) -> Result<IssuedToken<Reply>, Failure> {
         let start = |urgency| {
             let (place, wanted) = self.workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), urgency)?;
-            Ok((place, prepared(wanted, self.ages, grant.clone())))
+            Ok((place, prepared(wanted, Arc::clone(&self.shared), self.ages, grant.clone())))
         };
         let (ticket, cache_hit) = self.tickets.get(&TicketKey::of(grant), deadline.into(), start).await?;
         let (token, reply) = ticket.mint.token(grant.target(), binding).await?;

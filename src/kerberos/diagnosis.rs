@@ -1,7 +1,6 @@
 //! The acquisition once more, stage by stage, with what was seen at each: for `kcd-bridge doctor`. Touches no cache.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Stage};
@@ -9,8 +8,8 @@ use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquirer, Shared};
 use crate::kerberos::acquire::keys::Keys;
 use crate::kerberos::config::KerberosConfig;
+use crate::kerberos::encryption::{Advice, Etypes};
 use crate::kerberos::engine::Mint;
-use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::wire::crypto::Etype;
 use crate::policy::Target;
@@ -24,6 +23,8 @@ pub struct StageReport {
     pub took: Duration,
     /// What was seen, or the failure.
     pub outcome: Result<String, Failure>,
+    /// What will fail some day although it passed, and what repairs it.
+    pub advice: Option<Advice>,
 }
 
 /// Every stage that was reached, and what tokens can be minted from if all went well.
@@ -46,15 +47,14 @@ pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Princ
 impl Diagnosis {
     fn walk(&mut self, config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Option<()> {
         let keys = self.stage("keytab", || read_keytab(config))?;
-        let shared =
-            Arc::new(Shared { config: config.clone(), keys, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let shared = Arc::new(Shared::new(config.clone(), keys, relay));
         let mut acquirer = Acquirer::new(Arc::clone(&shared));
         let start = Instant::now();
         let tgt = acquirer.tgt();
         let took = start.elapsed();
         self.stage("kdc", || kdcs(&shared.relay, tgt.as_ref().err()))?;
         let tgt = tgt.map(|()| format!("a ticket-granting ticket for {}", config.principal));
-        self.stages.push(StageReport { stage: "tgt", took, outcome: tgt.clone() });
+        self.stages.push(StageReport { stage: "tgt", took, outcome: tgt.clone(), advice: None });
         tgt.ok()?;
         let user = self.stage("s4u2self", || {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
@@ -63,13 +63,16 @@ impl Diagnosis {
             let evidence = acquirer.open_evidence(&user, target)?;
             let sid = acquirer.identify(principal, &evidence)?;
             let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
-            let seen = format!("{}@{}, SID {sid}, {forwardable}", evidence.client(), evidence.client_realm());
+            let etype = evidence.etype().name();
+            let seen = format!("{}@{}, SID {sid}, {forwardable}, {etype}", evidence.client(), evidence.client_realm());
             Ok((evidence, seen))
         })?;
+        let own_key = evidence.etype().number();
+        self.advise(Etypes { evidence: own_key, ..Etypes::default() }.advice_on_us());
         let ticket = self.stage("s4u2proxy", || {
             acquirer.delegate(&user, target, &evidence)?;
             let ticket = acquirer.service_ticket(&user, target, &evidence)?;
-            let etype = Etype::from_number(ticket.ticket_etype).map_or("unknown", Etype::name);
+            let etype = Etype::name_of(ticket.ticket_etype);
             let seen = format!(
                 "{} bytes for {}, {etype}, session key {}",
                 ticket.ticket.len(),
@@ -78,6 +81,9 @@ impl Diagnosis {
             );
             Ok((ticket, seen))
         })?;
+        let session_key = ticket.session_key.etype().number();
+        let etypes = Etypes { ticket: ticket.ticket_etype, session_key, evidence: own_key };
+        self.advise(etypes.advice_on(&target.spn.to_string(), target.allow_rc4));
         let mint = self.stage("token", || {
             let mint = Mint::native(ticket)?;
             let (token, _) = mint.token_now(target, None)?;
@@ -88,13 +94,20 @@ impl Diagnosis {
         Some(())
     }
 
+    /// A word about the stage that was just passed.
+    fn advise(&mut self, advice: Option<Advice>) {
+        if let Some(stage) = self.stages.last_mut() {
+            stage.advice = advice;
+        }
+    }
+
     fn stage<T>(&mut self, stage: &'static str, run: impl FnOnce() -> Result<(T, String), Failure>) -> Option<T> {
         let start = Instant::now();
         let (value, outcome) = match run() {
             Ok((value, seen)) => (Some(value), Ok(seen)),
             Err(failure) => (None, Err(failure)),
         };
-        self.stages.push(StageReport { stage, took: start.elapsed(), outcome });
+        self.stages.push(StageReport { stage, took: start.elapsed(), outcome, advice: None });
         value
     }
 }

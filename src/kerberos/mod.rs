@@ -5,6 +5,7 @@
 //!
 //! delegator   the engine: a ticket from the cache or from the workers, a token from the ticket
 //! tickets     the cache: one acquisition a key, how old a ticket may get, what ends it
+//! encryption  which encryption types tickets use, SPN by SPN, and what stops when RC4 is refused
 //! engine      minting by ourselves or, for reference, by the library; reply: the answer to a token
 //! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
 //! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
@@ -18,6 +19,7 @@ pub mod acquire;
 pub mod config;
 pub mod delegator;
 pub mod diagnosis;
+pub mod encryption;
 pub mod engine;
 pub mod proof;
 pub mod relay;
@@ -34,6 +36,7 @@ use http::HeaderValue;
 
 use crate::failure::Failure;
 use crate::identity::Principal;
+use crate::kerberos::encryption::Etypes;
 use crate::naming::sid::Sid;
 use crate::policy::Grant;
 
@@ -170,6 +173,11 @@ impl TicketId {
 }
 
 impl TicketFacts {
+    /// All encryption types of it.
+    pub fn etypes(&self) -> Etypes {
+        Etypes { ticket: self.ticket_etype, session_key: self.session_etype, evidence: self.evidence_etype }
+    }
+
     /// The same for a token from the cache: nothing was acquired for it.
     fn for_hit(&self) -> Self {
         Self {
@@ -198,6 +206,8 @@ pub struct TicketFacts {
     pub ticket_etype: i32,
     /// Encryption type of the session key.
     pub session_etype: i32,
+    /// Encryption type of the evidence ticket: of our own account's key.
+    pub evidence_etype: i32,
     /// Ticket flags (RFC 4120 section 5.3), bit 0 on top.
     pub flags: u32,
     /// End time, seconds since 1970.

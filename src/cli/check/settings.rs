@@ -125,7 +125,8 @@ fn weak(key: &str, backend: &BackendConfig, findings: &mut Findings) {
         findings.note(format!("{key}.channel_binding"), "weak: tokens are not bound to the TLS session", remedy);
     }
     if backend.target.allow_rc4 {
-        let remedy = "remove it once the server is newer than Windows 2003";
+        let remedy =
+            "the SPN's account needs msDS-SupportedEncryptionTypes 4; remove both once the server is newer than Windows 2003";
         findings.note(format!("{key}.allow_rc4"), "weak: RC4 tickets are accepted for this back end", remedy);
     }
     if backend.mutual == Mutual::TolerateAbsence {

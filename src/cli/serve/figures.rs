@@ -1,4 +1,5 @@
-//! Figures and forecasts of the running bridge: the metrics file, and a word a day about certificates that end soon.
+//! Figures and forecasts of the running bridge: the metrics file, and a word a day about certificates that end soon and SPNs that
+//! use RC4.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,11 +12,14 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::audit;
 use crate::cli::metrics::{self, Source};
 use crate::cli::serve::devices::Devices;
 use crate::config::MetricsConfig;
 use crate::directory::Directory;
 use crate::identity::Mapper;
+use crate::kerberos::encryption::{Count, Encryption, Rc4Use};
+use crate::kerberos::wire::crypto::Etype;
 use crate::revocation::Revocation;
 use crate::roster::Ending;
 use crate::shutdown::Shutdown;
@@ -27,15 +31,18 @@ const FORECAST_INTERVAL: Duration = Duration::from_hours(24);
 const MAX_NAMED: usize = 500;
 
 /// Writes the metrics file and the forecasts until the bridge stops.
-pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, shutdown: Shutdown) {
+pub(super) async fn keep(devices: Arc<Devices>, encryption: Arc<Encryption>, config: Option<MetricsConfig>, shutdown: Shutdown) {
     let mut next_forecast = Instant::now() + FIRST_FORECAST;
     let mut broken = false;
     loop {
         let within = i64::try_from(devices.admission().expiry_forecast.as_secs()).unwrap_or(i64::MAX);
         if let Some(config) = &config {
-            let (file, devices) = (config.file.clone(), Arc::clone(&devices));
+            let (file, devices, encryption) = (config.file.clone(), Arc::clone(&devices), Arc::clone(&encryption));
             // Neither the disk nor a long roster is for a thread that serves connections.
-            let write = move || metrics::write(&file, &metrics::render(&[&Figures { devices: &devices, within }]));
+            let write = move || {
+                let figures = Figures { devices: &devices, encryption: &encryption, within };
+                metrics::write(&file, &metrics::render(&[&figures]))
+            };
             let writing = tokio::task::spawn_blocking(write).await;
             let outcome =
                 writing.map_err(|error| error.to_string()).and_then(|written| written.map_err(|error| error.to_string()));
@@ -55,6 +62,7 @@ pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, s
                 if let Err(error) = telling.await {
                     error!("the certificates that end soon cannot be told: {error}");
                 }
+                tell_encryption(&encryption.rc4());
                 next_forecast += FORECAST_INTERVAL;
             }
             () = shutdown.draining() => return,
@@ -74,14 +82,25 @@ fn tell(ending: &[Ending], within: i64) {
     info!(count = lasting.len(), renewed, days, "client certificates in use that end soon");
 }
 
+/// One line for each SPN that uses RC4, and one for all.
+fn tell_encryption(rc4: &[Rc4Use]) {
+    for Rc4Use { spn, requests, users, last_seen, unset, repair, .. } in rc4 {
+        let stops = if *unset { "now, where domain controllers have the updates of 2026" } else { "when the domain refuses RC4" };
+        let last_seen = audit::timestamp(UNIX_EPOCH + Duration::from_secs(u64::try_from(*last_seen).unwrap_or_default()));
+        warn!(spn, acquisitions = requests, users, last_seen, stops, repair, "an SPN uses RC4 and will stop working");
+    }
+    info!(count = rc4.len(), "SPNs that use RC4");
+}
+
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     i64::try_from(since).unwrap_or(i64::MAX)
 }
 
-/// What certificates, revocation, mapping and the directory have to say.
+/// What certificates, revocation, mapping, the directory and the tickets have to say.
 struct Figures<'a> {
     devices: &'a Devices,
+    encryption: &'a Encryption,
     within: i64,
 }
 
@@ -127,6 +146,18 @@ struct ServerLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TicketLabels {
+    spn: String,
+    etype: String,
+    session_etype: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EvidenceLabels {
+    etype: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RenewedLabels {
     renewed: &'static str,
 }
@@ -140,6 +171,7 @@ impl Source for Figures<'_> {
         if let Some(directory) = &admission.directory {
             servers(directory, registry);
         }
+        encryption(&self.encryption.counts(), registry);
     }
 }
 
@@ -230,4 +262,96 @@ fn servers(directory: &Directory, registry: &mut Registry) {
         up.get_or_create(&ServerLabels { server: server.server }).set(i64::from(server.rests.is_none()));
     }
     registry.register("directory_server_up", "Whether a directory server is asked, or left alone after a failure", up);
+}
+
+/// Which encryption types tickets have. The SPNs are those of the configuration.
+fn encryption(counts: &[Count], registry: &mut Registry) {
+    let (tickets, evidence) = (Family::<TicketLabels, Counter>::default(), Family::<EvidenceLabels, Counter>::default());
+    for Count { spn, etypes, count } in counts {
+        let [etype, session_etype] = [etypes.ticket, etypes.session_key].map(Etype::name_of);
+        tickets.get_or_create(&TicketLabels { spn: spn.clone(), etype, session_etype }).inc_by(*count);
+        evidence.get_or_create(&EvidenceLabels { etype: Etype::name_of(etypes.evidence) }).inc_by(*count);
+    }
+    registry.register("service_tickets", "Service tickets acquired, by SPN and encryption types", tickets);
+    let help = "Tickets to ourselves that they were acquired with, by encryption type: our own account's key";
+    registry.register("evidence_tickets", help, evidence);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::kerberos::encryption::{Etypes, TicketUse};
+
+    fn seen() -> Encryption {
+        let encryption = Encryption::default();
+        let uses = [
+            ("HTTP/mbx1", Etypes { ticket: 18, session_key: 18, evidence: 18 }),
+            ("HTTP/mbx1", Etypes { ticket: 18, session_key: 18, evidence: 18 }),
+            ("HTTP/mbx2003", Etypes { ticket: 23, session_key: 23, evidence: 23 }),
+            ("HTTP/unset", Etypes { ticket: 23, session_key: 18, evidence: 18 }),
+        ];
+        for (spn, etypes) in uses {
+            encryption.note(&TicketUse { spn, user: "alice", etypes, at: 1_800_000_000 });
+        }
+        encryption
+    }
+
+    struct Encrypted(Encryption);
+
+    impl Source for Encrypted {
+        fn add_to(&self, registry: &mut Registry) {
+            encryption(&self.0.counts(), registry);
+        }
+    }
+
+    #[test]
+    fn tickets_are_counted_by_spn_and_encryption_types_and_evidence_tickets_by_our_own_key() {
+        let text = metrics::render(&[&Encrypted(seen())]);
+        let (aes, rc4) = ("aes256-cts-hmac-sha1-96", "arcfour-hmac");
+        for line in [
+            format!("kcd_bridge_service_tickets_total{{spn=\"HTTP/mbx1\",etype=\"{aes}\",session_etype=\"{aes}\"}} 2"),
+            format!("kcd_bridge_service_tickets_total{{spn=\"HTTP/mbx2003\",etype=\"{rc4}\",session_etype=\"{rc4}\"}} 1"),
+            format!("kcd_bridge_service_tickets_total{{spn=\"HTTP/unset\",etype=\"{rc4}\",session_etype=\"{aes}\"}} 1"),
+            format!("kcd_bridge_evidence_tickets_total{{etype=\"{aes}\"}} 3"),
+            format!("kcd_bridge_evidence_tickets_total{{etype=\"{rc4}\"}} 1"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_log_names_each_spn_that_uses_rc4_when_it_stops_and_the_repair() {
+        let lines = Lines::default();
+        let into = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || into.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || tell_encryption(&seen().rc4()));
+        let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let of = |spn: &str| said.lines().find(|line| line.contains(&format!("spn=\"{spn}\""))).unwrap_or_default();
+        for (spn, stops, repair) in [
+            ("HTTP/mbx2003", "when the domain refuses RC4", "kerberos.principal"),
+            ("HTTP/unset", "2026", "Set-ADComputer UNSET"),
+        ] {
+            assert!(of(spn).contains("WARN") && of(spn).contains(stops) && of(spn).contains(repair), "{spn}: {said}");
+            assert!(of(spn).contains("2027-01-15T08:00:00"), "{said}");
+        }
+        assert_eq!((of("HTTP/mbx1"), said.lines().count()), ("", 3), "{said}");
+        assert!(said.lines().last().unwrap().contains("count=2"), "{said}");
+    }
 }

@@ -10,6 +10,7 @@ use crate::kerberos::acquire::classify::{classify, code};
 use crate::kerberos::acquire::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::acquire::keys::{KeySet, Keys};
 use crate::kerberos::config::{Engine, KerberosConfig};
+use crate::kerberos::encryption::{Encryption, Etypes};
 use crate::kerberos::proof::account_rules::judge_account;
 use crate::kerberos::proof::evidence::{EvidenceError, EvidenceTicket};
 use crate::kerberos::proof::exported_credential::{ExportError, ExportedCredential};
@@ -33,6 +34,8 @@ const RESET_INTERVAL: Duration = Duration::from_mins(1);
 pub(in crate::kerberos) struct Acquired {
     pub(in crate::kerberos) ticket: ServiceTicket,
     pub(in crate::kerberos) sid: Sid,
+    /// Of the evidence ticket: our own account's key.
+    pub(in crate::kerberos) evidence_etype: Etype,
     pub(in crate::kerberos) stages: Vec<(&'static str, Duration)>,
     /// The library's credential, for the reference engine only.
     pub(in crate::kerberos) reference: Option<UserCredential>,
@@ -46,9 +49,16 @@ pub(in crate::kerberos) struct Shared {
     pub(in crate::kerberos) pins: SidPins,
     pub(in crate::kerberos) relay: RelayObserver,
     pub(in crate::kerberos) acquisitions: AtomicU64,
+    pub(in crate::kerberos) encryption: Arc<Encryption>,
 }
 
 impl Shared {
+    /// Nothing acquired, counted or pinned yet.
+    pub(in crate::kerberos) fn new(config: KerberosConfig, keys: Keys, relay: RelayObserver) -> Self {
+        let (pins, acquisitions, encryption) = (SidPins::default(), AtomicU64::new(0), Arc::default());
+        Self { config, keys, pins, relay, acquisitions, encryption }
+    }
+
     /// The failure of a GSS call, with what the relay saw of the exchange: the KDC that answered, its NTSTATUS, or who did not answer.
     fn explain(&self, stage: Stage, error: &GssError, whom: Whom<'_>, spn: Option<&Spn>, since: Instant) -> Failure {
         let mut failure = classify(stage, error);
@@ -101,7 +111,7 @@ impl Acquirer {
         let ticket = self.service_ticket(&user, target, &evidence)?;
         clock.lap("extract");
         let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
-        Ok(Acquired { ticket, sid, stages: clock.laps, reference })
+        Ok(Acquired { ticket, sid, evidence_etype: evidence.etype(), stages: clock.laps, reference })
     }
 
     /// Forgets our TGT: the next acquisition starts from the keytab. The library keeps a memory cache for the life of the process
@@ -243,17 +253,25 @@ impl Acquirer {
         evidence: &EvidenceTicket,
     ) -> Result<ServiceTicket, Failure> {
         let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
-        for number in [ticket.ticket_etype, ticket.session_key.etype().number()] {
-            match Etype::from_number(number) {
-                None => return Err(Failure::new(Cause::EtypeNotSupported, format!("{}: encryption type {number}", target.spn))),
-                Some(Etype::Rc4Hmac) if !target.allow_rc4 => {
-                    return Err(Failure::new(Cause::WeakEtypeRefused, target.spn.to_string()));
-                }
-                Some(_) => {}
-            }
-        }
+        judge_etypes(target, ticket.ticket_etype, ticket.session_key.etype())?;
         Ok(ticket)
     }
+}
+
+/// What the KDC chose must be of ours, and not RC4 unless this back end allows it, whatever was offered.
+fn judge_etypes(target: &Target, ticket: i32, session_key: Etype) -> Result<(), Failure> {
+    let spn = &target.spn;
+    if Etype::from_number(ticket).is_none() {
+        return Err(Failure::new(Cause::EtypeNotSupported, format!("{spn}: encryption type {ticket}")));
+    }
+    let rc4 = Etype::Rc4Hmac;
+    if target.allow_rc4 || (ticket != rc4.number() && session_key != rc4) {
+        return Ok(());
+    }
+    let etypes = Etypes { ticket, session_key: session_key.number(), evidence: 0 };
+    let advice = etypes.advice_on(&spn.to_string(), false).map_or_else(String::new, |advice| format!(": {advice}"));
+    let detail = format!("{spn}: ticket {}, session key {}{advice}", Etype::name_of(ticket), session_key.name());
+    Err(Failure::new(Cause::WeakEtypeRefused, detail))
 }
 
 /// A memory cache nobody has: the library's are one name space for the whole process, and no two acquirers may ever share a TGT.
@@ -326,6 +344,7 @@ mod tests {
     use super::*;
     use crate::kerberos::acquire::krb5_conf::tests::config;
     use crate::kerberos::proof::keytab::testkit::{Record, keytab};
+    use crate::policy::TokenFormat;
 
     fn acquirer() -> Acquirer {
         let config = config();
@@ -333,8 +352,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&keytab(&[record])).unwrap();
         let keys = Keys::read(file.path().to_owned(), config.principal.clone()).unwrap();
-        let (pins, relay) = (SidPins::default(), RelayObserver::default());
-        Acquirer::new(Arc::new(Shared { config, keys, pins, relay, acquisitions: AtomicU64::new(0) }))
+        Acquirer::new(Arc::new(Shared::new(config, keys, RelayObserver::default())))
     }
 
     #[test]
@@ -352,6 +370,37 @@ mod tests {
         assert_ne!(after, before);
         assert!(!acquirer.reset());
         assert_eq!(acquirer.cache, after);
+    }
+
+    fn target(allow_rc4: bool) -> Target {
+        let spn = Spn::parse("HTTP/mbx2003.corp.example").unwrap();
+        Target { name: "mbx2003".into(), spn, allow_rc4, token_format: TokenFormat::Spnego }
+    }
+
+    #[test]
+    fn rc4_is_offered_for_one_target_and_not_for_another() {
+        assert_eq!(offered_etypes(&target(false)), [18, 17, 20, 19]);
+        assert_eq!(offered_etypes(&target(true)), [18, 17, 20, 19, 23]);
+    }
+
+    #[test]
+    fn rc4_in_the_ticket_or_its_session_key_is_refused_whatever_was_offered_unless_allowed() {
+        for (ticket, session_key) in [(23, Etype::Rc4Hmac), (23, Etype::Aes256Sha1), (18, Etype::Rc4Hmac)] {
+            let refused = judge_etypes(&target(false), ticket, session_key).unwrap_err();
+            assert_eq!(refused.cause, Cause::WeakEtypeRefused);
+            assert!(refused.detail.contains("arcfour-hmac"), "{refused}");
+            assert_eq!(judge_etypes(&target(true), ticket, session_key), Ok(()));
+        }
+        let unset = judge_etypes(&target(false), 23, Etype::Aes256Sha1).unwrap_err();
+        assert!(unset.detail.contains("says nothing of encryption types"), "{unset}");
+        for allow_rc4 in [false, true] {
+            assert_eq!(judge_etypes(&target(allow_rc4), 18, Etype::Aes128Sha2), Ok(()));
+            // DES, and a number that nobody assigned.
+            for unknown in [3, 4711] {
+                let refused = judge_etypes(&target(allow_rc4), unknown, Etype::Aes256Sha1).unwrap_err();
+                assert_eq!(refused.cause, Cause::EtypeNotSupported);
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::failure::{Cause, Failure};
 use crate::kerberos::proof::keytab::Keytab;
 use crate::kerberos::proof::pac::{Pac, PacError};
 use crate::kerberos::wire::asn1::{self, EncryptedData};
-use crate::kerberos::wire::crypto::{Key, usage};
+use crate::kerberos::wire::crypto::{Etype, Key, usage};
 use crate::kerberos::wire::ticket::TicketParts;
 use crate::naming::name::{OwnPrincipal, PrincipalName, name_type};
 
@@ -90,6 +90,7 @@ impl From<EvidenceError> for Failure {
 /// An evidence ticket that one of our own keys opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvidenceTicket {
+    etype: Etype,
     flags: u32,
     client_realm: Box<str>,
     client: PrincipalName,
@@ -145,7 +146,12 @@ impl EvidenceTicket {
         }
         let pac = find_pac(authorization_data.unwrap_or_default())?;
         let pac = pac.map(|pac| Pac::verify(pac, key, auth_time)).transpose()?;
-        Ok(Self { flags, client_realm, client, auth_time, end_time, pac })
+        Ok(Self { etype: key.etype(), flags, client_realm, client, auth_time, end_time, pac })
+    }
+
+    /// Encryption type of our account's key that opened it.
+    pub fn etype(&self) -> Etype {
+        self.etype
     }
 
     /// Ticket flags, see [`ticket_flag`].

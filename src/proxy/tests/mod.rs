@@ -80,6 +80,7 @@ impl TokenSource for Arc<FixedTokens> {
             client: format!("{user}@CORP"),
             ticket_etype: 18,
             session_etype: 18,
+            evidence_etype: 18,
             flags: 0x4000_0000,
             cache_hit: true,
             ..TicketFacts::default()

@@ -93,6 +93,17 @@ impl Etype {
         }
     }
 
+    /// The etype that MIT and the RFCs call so, if it is one of ours.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Aes128Sha1, Self::Aes256Sha1, Self::Aes128Sha2, Self::Aes256Sha2, Self::Rc4Hmac];
+        all.into_iter().find(|etype| etype.name() == name)
+    }
+
+    /// Name of an assigned number, or the number itself where it is none of ours.
+    pub fn name_of(number: i32) -> String {
+        Self::from_number(number).map_or_else(|| number.to_string(), |etype| etype.name().to_owned())
+    }
+
     /// Length of a key in bytes.
     pub const fn key_length(self) -> usize {
         match self {

@@ -323,3 +323,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_encryption_type_is_found_by_its_name_and_an_unknown_number_stays_a_number() {
+    for etype in ETYPES {
+        assert_eq!(Etype::from_name(etype.name()), Some(etype));
+        assert_eq!(Etype::name_of(etype.number()), etype.name());
+    }
+    assert_eq!((Etype::from_name("des-cbc-md5"), Etype::from_name("23"), Etype::name_of(3)), (None, None, "3".into()));
+}
