@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 pub mod acquire;
+pub mod capture;
 pub mod config;
 pub mod delegator;
 pub mod diagnosis;

@@ -159,6 +159,12 @@ impl Acquirer {
         Ok(EvidenceTicket::open(evidence, &self.shared.keytab, own)?)
     }
 
+    /// The evidence ticket's PAC for a recording, if a key of ours opens it.
+    pub(in crate::kerberos) fn raw_pac(&self, user: &Impersonated) -> Option<Vec<u8>> {
+        let (exported, own) = (export(user).ok()?, &self.shared.config.principal);
+        EvidenceTicket::raw_pac(&exported.evidence(own).ok()?.ticket, &self.shared.keytab, own).ok()?
+    }
+
     /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).
     pub(in crate::kerberos) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Sid, Failure> {
         let config = &self.shared.config;
