@@ -80,7 +80,7 @@ fn client_info(contents: &[u8], with: &mut dyn Substitute) -> Result<Vec<u8>, Un
     Ok([&with.auth_time(time).to_le_bytes()[..], &length.to_le_bytes(), &name].concat())
 }
 
-/// UPN_DNS_INFO (MS-PAC 2.10): lengths and offsets, flags, and the parts where the offsets say, in their order and alignment.
+/// UPN_DNS_INFO (MS-PAC 2.10): lengths and offsets, flags, and the parts where the offsets say, in their order, each aligned as it was.
 fn upn_dns_info(contents: &[u8], with: &mut dyn Substitute) -> Result<Vec<u8>, Unreadable> {
     let mut from = Cursor::new(contents);
     let mut parts = vec![part(&mut from, 0)?, part(&mut from, 4)?];
@@ -89,24 +89,29 @@ fn upn_dns_info(contents: &[u8], with: &mut dyn Substitute) -> Result<Vec<u8>, U
         parts.extend([part(&mut from, 12)?, part(&mut from, 16)?]);
     }
     let first = parts.iter().map(|part| part.range.start).min().unwrap_or_default();
-    let alignment = [8, 4, 2].into_iter().find(|by| parts.iter().all(|part| part.range.start.is_multiple_of(*by))).unwrap_or(1);
     let mut out = vec![0; first];
     put(&mut out, 8, &flags.to_le_bytes())?;
     parts.sort_by_key(|part| part.range.start);
+    let mut end = first;
     for Part { head, range } in parts {
+        out.resize(aligned(end, range.start, out.len())?, 0);
+        end = range.end;
         let bytes = contents.get(range).ok_or(Unreadable("a part outside its buffer"))?;
         // The fourth is a SID, the others are names.
         let bytes = if head == 16 { with.sid(bytes)? } else { utf16(&with.name(&strict_text(bytes)?)) };
-        out.resize(out.len().next_multiple_of(alignment), 0);
         let numbers = [bytes.len(), out.len()].map(u16::try_from);
         let [Ok(length), Ok(offset)] = numbers else { return Err(Unreadable("a name that is too long")) };
         put(&mut out, head, &[length.to_le_bytes(), offset.to_le_bytes()].concat())?;
         out.extend_from_slice(&bytes);
     }
-    if contents.len().is_multiple_of(alignment) {
-        out.resize(out.len().next_multiple_of(alignment), 0);
-    }
+    out.resize(aligned(end, contents.len(), out.len())?, 0);
     Ok(out)
+}
+
+/// Where something goes behind `at` that stood at `start` behind `end`: by the smallest alignment that explains the gap.
+fn aligned(end: usize, start: usize, at: usize) -> Result<usize, Unreadable> {
+    let alignment = [1, 2, 4, 8].into_iter().find(|by| end.next_multiple_of(*by) == start);
+    Ok(at.next_multiple_of(alignment.ok_or(Unreadable("a gap that no alignment explains"))?))
 }
 
 /// Where a part's length and offset stand, and the part.
