@@ -152,4 +152,4 @@ fn unfinished(state: Option<NegState>) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -45,7 +45,7 @@ pub(super) fn redact(
     }
 }
 
-fn negotiation(
+pub(super) fn negotiation(
     token: &[u8],
     expectation: &ApRepExpectation,
     format: TokenFormat,
