@@ -271,7 +271,12 @@ impl StageLine {
 
 impl Report {
     /// Writes what was answered, and what became of each stage, without names.
-    fn record(&self, directory: &RecordDirectory<'_>, recorder: &Recorder, labels: &[(String, String)]) -> Result<String, String> {
+    fn record(
+        &self,
+        directory: &RecordDirectory<'_>,
+        recorder: &Recorder,
+        labels: &[(String, String)],
+    ) -> Result<String, String> {
         let tried = Tried { user: recorder.name(&self.user), spn: recorder.name(&self.spn) };
         let stage = |line: &StageLine| Stage { stage: line.stage.into(), outcome: line.reason.unwrap_or(line.verdict).into() };
         let (manifest, files) = recorder.finish(labels, tried, self.stages.iter().map(stage).collect());

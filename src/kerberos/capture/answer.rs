@@ -16,8 +16,8 @@ use crate::kerberos::{PendingReply as _, Verdict};
 use crate::policy::TokenFormat;
 
 use super::krb_error::element;
-use super::published;
 use super::pseudonyms::{Pseudonyms, Unreadable};
+use super::published;
 
 /// What stands before the token.
 const SCHEME: &str = "Negotiate ";
@@ -74,11 +74,7 @@ pub(super) fn negotiation(
 }
 
 /// A Kerberos token, and the key of its context if it is an AP-REP.
-fn kerberos(
-    token: &[u8],
-    expectation: &ApRepExpectation,
-    names: &mut Pseudonyms,
-) -> Result<(Vec<u8>, Option<Key>), Unreadable> {
+fn kerberos(token: &[u8], expectation: &ApRepExpectation, names: &mut Pseudonyms) -> Result<(Vec<u8>, Option<Key>), Unreadable> {
     let (mechanism, _) = framing::unframe(token)?;
     let (id, message) = framing::unframe_kerberos(token)?;
     let (message, context) = match id {
@@ -157,7 +153,7 @@ fn mic_again(
     let unverified = Unreadable("a mechListMIC that cannot be verified");
     let list = spnego::mech_type_list(format).ok_or(unverified)?;
     let (_, message) = framing::unframe_kerberos(token)?;
-    let server = expectation.rehearse(message).map_err(|_| unverified)?;
+    let server = expectation.check_message(message).map_err(|_| unverified)?;
     let header = mic.get(..MIC_HEADER).filter(|_| server.verify_mic(list, mic)).ok_or(unverified)?;
     let key = context.ok_or(unverified)?;
     let checksum = key.checksum(usage::ACCEPTOR_SIGN, &[list, header].concat()).map_err(|_| unverified)?;

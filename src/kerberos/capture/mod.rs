@@ -112,8 +112,7 @@ impl Recorder {
         for (_, value) in bad {
             kept.withhold("label", "operator", value.as_bytes(), Unreadable("a label with a real name in it"));
         }
-        let (captures, files) =
-            kept.captures.drain(..).map(|(capture, bytes)| (capture.clone(), (capture.file, bytes))).unzip();
+        let (captures, files) = kept.captures.drain(..).map(|(capture, bytes)| (capture.clone(), (capture.file, bytes))).unzip();
         let manifest = Manifest {
             version: manifest::VERSION,
             kcd_bridge: env!("CARGO_PKG_VERSION").into(),

@@ -52,10 +52,9 @@ pub(super) fn redact(pac: &[u8], names: &mut Pseudonyms) -> Result<(Vec<u8>, Vec
 fn copy(kind: u32, contents: &[u8], with: &mut dyn Substitute) -> Result<Vec<u8>, Unreadable> {
     match kind {
         buffer_type::LOGON_INFO => logon_info::copy(contents, with),
-        buffer_type::SERVER_CHECKSUM
-        | buffer_type::KDC_CHECKSUM
-        | buffer_type::TICKET_CHECKSUM
-        | buffer_type::FULL_CHECKSUM => signature(contents, with),
+        buffer_type::SERVER_CHECKSUM | buffer_type::KDC_CHECKSUM | buffer_type::TICKET_CHECKSUM | buffer_type::FULL_CHECKSUM => {
+            signature(contents, with)
+        }
         buffer_type::CLIENT_INFO => client_info(contents, with),
         buffer_type::UPN_DNS_INFO => upn_dns_info(contents, with),
         buffer_type::REQUESTOR_SID => with.sid(contents),

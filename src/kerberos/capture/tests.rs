@@ -78,8 +78,7 @@ fn an_error_that_is_not_understood_to_the_last_byte_is_not_recorded() {
     let body = der::only(der::only(&whole, tag::application(30)).unwrap(), tag::SEQUENCE).unwrap();
     let mut checksum = Vec::new();
     asn1::write_explicit(&mut checksum, 13, tag::OCTET_STRING, b"alice");
-    let with_checksum =
-        krb_error::element(tag::application(30), &krb_error::element(tag::SEQUENCE, &[body, &checksum].concat()));
+    let with_checksum = krb_error::element(tag::application(30), &krb_error::element(tag::SEQUENCE, &[body, &checksum].concat()));
     assert!(KrbError::parse(&with_checksum).is_ok());
     assert!(krb_error::redact(&with_checksum, &mut names()).is_err());
 }

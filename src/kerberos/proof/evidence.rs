@@ -195,11 +195,7 @@ impl EvidenceTicket {
 }
 
 /// Decrypts a ticket to `own`, and says with which key.
-fn unseal<'a>(
-    ticket: &[u8],
-    keytab: &'a Keytab,
-    own: &'a OwnPrincipal,
-) -> Result<(SecretBytes, &'a Key), EvidenceError> {
+fn unseal<'a>(ticket: &[u8], keytab: &'a Keytab, own: &'a OwnPrincipal) -> Result<(SecretBytes, &'a Key), EvidenceError> {
     let parts = TicketParts::parse(ticket)?;
     if !parts.server.same_components(own.name()) || parts.realm != own.realm().as_str() {
         return Err(EvidenceError::NotOurs(format!("{}@{}", parts.server, parts.realm)));
@@ -210,8 +206,7 @@ fn unseal<'a>(
         return Err(EvidenceError::NoKey { etype, kvno });
     }
     keys.sort_by_key(|(version, _)| (kvno != Some(*version), u32::MAX - version));
-    keys
-        .iter()
+    keys.iter()
         .find_map(|(_, key)| Some((key.decrypt(usage::TICKET, cipher).ok()?, *key)))
         .ok_or_else(|| EvidenceError::WrongKey { kvno, have: keys.iter().map(|(version, _)| *version).collect() })
 }

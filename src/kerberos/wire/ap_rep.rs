@@ -74,11 +74,11 @@ impl ApRepExpectation {
 
     /// Verifies an AP-REP without its frame.
     pub(in crate::kerberos) fn verify_message(self, message: &[u8]) -> Result<ProvedServer, Failure> {
-        self.rehearse(message)
+        self.check_message(message)
     }
 
     /// The same without using the expectation up, for a recording: it decides nothing.
-    pub(in crate::kerberos) fn rehearse(&self, message: &[u8]) -> Result<ProvedServer, Failure> {
+    pub(in crate::kerberos) fn check_message(&self, message: &[u8]) -> Result<ProvedServer, Failure> {
         let plaintext = self.decrypt(message)?;
         let part = EncApRepPart::parse(plaintext.expose()).map_err(|error| failed(format!("malformed EncAPRepPart: {error}")))?;
         if part.time != self.time {
