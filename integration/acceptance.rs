@@ -5,7 +5,6 @@ use std::process::{Command, Output};
 
 use kcd_bridge::kerberos::capture::{Seen, verify};
 
-use crate::support::bridge::Settings;
 use crate::support::device::PATH;
 use crate::support::{Lab, read};
 
@@ -32,7 +31,7 @@ fn names(lab: &Lab) -> String {
         ("notlisted", "HTTP/notlisted.corp.example".into()),
         ("nosuch", "HTTP/nosuch.corp.example".into()),
         ("rc4", "HTTP/mbx2003.corp.example".into()),
-        ("lenient", "backend:mbx1".into()),
+        ("lenient", "backend:lenient".into()),
         ("site", format!("http://mbx1.corp.example{PATH}")),
         ("rc4site", format!("http://mbx2003.corp.example{PATH}")),
         ("open", format!("{}{PATH}", lab.variable("KCD_PLAIN_URL"))),
@@ -57,14 +56,18 @@ impl Kit {
             std::fs::copy(lab.keytab(keytab), path(&format!("keytabs/{account}.keytab"))).unwrap();
         }
         std::fs::write(path("names.tsv"), names(lab)).unwrap();
-        let mut lenient = Settings::new(lab);
-        lenient.kerberos = "denied_groups = [512]".into();
-        std::fs::write(path("lenient.toml"), lenient.text(directory.path())).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/windows/run.sh");
-        let mut command = Command::new(script);
+        // The kit's own configuration, with the lab's names.
+        let kit = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/windows");
+        let config = read(&kit.join("kit.toml"))
+            .replace("keytabs/bridge.keytab", path("keytabs/bridge.keytab").to_str().expect("a path of text"))
+            .replace("kcdt-bridge@", "svc-bridge@")
+            .replace("dc1.corp.example", "127.0.0.1")
+            .replace("iis1.corp.example", "mbx1.corp.example");
+        std::fs::write(path("kit.toml"), config).unwrap();
+        let mut command = Command::new(kit.join("run.sh"));
         command.env("KCD_BRIDGE", env!("CARGO_BIN_EXE_kcd-bridge")).args(["--platform", "samba", "--kdc", "Samba, the lab's"]);
         command.arg("--names").arg(path("names.tsv")).arg("--keytabs").arg(path("keytabs"));
-        command.arg("--config").arg(path("lenient.toml")).arg("--out").arg(path("out"));
+        command.arg("--config").arg(path("kit.toml")).arg("--out").arg(path("out"));
         if let Some(cases) = cases {
             std::fs::write(path("cases.tsv"), cases).unwrap();
             command.arg("--cases").arg(path("cases.tsv"));

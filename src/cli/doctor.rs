@@ -210,8 +210,8 @@ impl Walk {
         let probed = match recorder {
             None => probe(backend, &grant, &path, |binding| mint.token_now(&target, binding)).await,
             Some(recorder) => {
-                let recorded = |(token, reply)| (token, recorder.record(reply));
-                probe(backend, &grant, &path, |binding| mint.token_now(&target, binding).map(recorded)).await
+                let watch = |(token, reply)| (token, recorder.record(reply));
+                probe(backend, &grant, &path, |binding| mint.token_now(&target, binding).map(watch)).await
             }
         };
         let outcome = probed.and_then(|report| judge_probe(report, mutual));

@@ -148,7 +148,7 @@ impl Kept {
     }
 
     fn withhold(&mut self, kind: &str, of: &str, original: &[u8], why: Unreadable) {
-        let sha256 = Sha256::digest(original).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = Sha256::digest(original).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let noted = Withheld { kind: kind.into(), of: of.into(), length: original.len(), sha256, why: why.0.into() };
         self.withheld.push(noted);
     }

@@ -173,9 +173,15 @@ impl Substitute for Pseudonyms {
                 let next = u32::try_from(self.domain_sids.len()).unwrap_or(u32::MAX).saturating_add(1);
                 let number = *self.domain_sids.entry([*a, *b, *c]).or_insert(next);
                 (*a, *b, *c) = (1_000_000_000 + number, 2_000_000_000 + number, 3_000_000_000 + number);
-                rids.iter_mut().for_each(|rid| *rid = self.rid(*rid));
+                for rid in rids {
+                    *rid = self.rid(*rid);
+                }
             }
-            (_, others) => others.iter_mut().skip(1).for_each(|part| *part = self.rid(part.saturating_add(FIRST_OWN_RID))),
+            (_, others) => {
+                for part in others.iter_mut().skip(1) {
+                    *part = self.rid(part.saturating_add(FIRST_OWN_RID));
+                }
+            }
         }
         Sid::new(authority, parts).map(|sid| sid.to_binary()).map_err(|_| Unreadable("a SID out of range"))
     }
