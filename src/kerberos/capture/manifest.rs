@@ -124,8 +124,9 @@ pub struct Withheld {
     pub of: String,
     /// in bytes
     pub length: usize,
-    /// of what came, in hexadecimal
-    pub sha256: String,
+    /// of what came, in hexadecimal; none of a label, which could be guessed from it
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// what was not understood
     pub why: String,
 }

@@ -40,6 +40,8 @@ use pseudonyms::{Pseudonyms, Substitute as _, Unreadable};
 /// When everybody in a recorded PAC logged on, and every recorded AP-REP's authenticator was made: seconds since 1970.
 pub const EXAMPLE_TIME: i64 = 1_800_000_000;
 
+/// What the operator wrote.
+const LABEL: &str = "label";
 /// More than any walk causes.
 const MAX_CAPTURES: usize = 64;
 
@@ -110,7 +112,7 @@ impl Recorder {
             .cloned()
             .partition(|(key, value)| !kept.names.stands_in(key.as_bytes()) && !kept.names.stands_in(value.as_bytes()));
         for (_, value) in bad {
-            kept.withhold("label", "operator", value.as_bytes(), Unreadable("a label with a real name in it"));
+            kept.withhold(LABEL, "operator", value.as_bytes(), Unreadable("a label with a real name in it"));
         }
         let (captures, files) = kept.captures.drain(..).map(|(capture, bytes)| (capture.clone(), (capture.file, bytes))).unzip();
         let manifest = Manifest {
@@ -148,7 +150,8 @@ impl Kept {
     }
 
     fn withhold(&mut self, kind: &str, of: &str, original: &[u8], why: Unreadable) {
-        let sha256 = Sha256::digest(original).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let sha256 = (kind != LABEL).then(|| hex(&Sha256::digest(original)));
         let noted = Withheld { kind: kind.into(), of: of.into(), length: original.len(), sha256, why: why.0.into() };
         self.withheld.push(noted);
     }
