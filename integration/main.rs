@@ -19,6 +19,7 @@
 
 mod support;
 
+mod acceptance;
 mod bridge;
 mod certificates;
 mod delegation;

@@ -86,6 +86,9 @@ pub mod fuzzing {
         ("kdc_reply", kerberos::relay::fuzzing::reply),
         ("pac", pac::pac),
         ("logon_information", pac::logon_information),
+        ("recorded_error", kerberos::capture::fuzzing::error),
+        ("recorded_pac", kerberos::capture::fuzzing::pac),
+        ("recorded_answer", kerberos::capture::fuzzing::answer),
         ("exported_credential", |bytes| drop(ExportedCredential::parse(bytes))),
         ("keytab", |bytes| drop(Keytab::from_bytes("keytab".as_ref(), bytes))),
     ];

@@ -7,6 +7,7 @@ use crate::failure::{Failure, Stage};
 use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquirer, Shared};
 use crate::kerberos::acquire::keys::Keys;
+use crate::kerberos::capture::Recorder;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::encryption::{Advice, Etypes};
 use crate::kerberos::engine::Mint;
@@ -36,16 +37,29 @@ pub struct Diagnosis {
     pub mint: Option<Mint>,
 }
 
-/// Walks through the acquisition. Blocks on the KDC: call it from a blocking thread.
-pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Diagnosis {
+/// Walks through the acquisition; a recorder is shown the evidence ticket's PAC. Blocks on the KDC: call it from a blocking thread.
+pub fn diagnose(
+    config: &KerberosConfig,
+    relay: RelayObserver,
+    recorder: Option<&Recorder>,
+    principal: &Principal,
+    target: &Target,
+) -> Diagnosis {
     let mut diagnosis = Diagnosis { stages: Vec::new(), mint: None };
     // The failure that ends the walk is in the report already.
-    let _ = diagnosis.walk(config, relay, principal, target);
+    let _ = diagnosis.walk(config, relay, recorder, principal, target);
     diagnosis
 }
 
 impl Diagnosis {
-    fn walk(&mut self, config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Option<()> {
+    fn walk(
+        &mut self,
+        config: &KerberosConfig,
+        relay: RelayObserver,
+        recorder: Option<&Recorder>,
+        principal: &Principal,
+        target: &Target,
+    ) -> Option<()> {
         let keys = self.stage("keytab", || read_keytab(config))?;
         let shared = Arc::new(Shared::new(config.clone(), keys, relay));
         let mut acquirer = Acquirer::new(Arc::clone(&shared));
@@ -59,6 +73,10 @@ impl Diagnosis {
         let user = self.stage("s4u2self", || {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
         })?;
+        // Whatever the next stage makes of it.
+        if let Some((recorder, pac)) = recorder.zip(acquirer.raw_pac(&user)) {
+            recorder.pac(&pac);
+        }
         let evidence = self.stage("identity", || {
             let evidence = acquirer.open_evidence(&user, target)?;
             let sid = acquirer.identify(principal, &evidence)?;

@@ -10,12 +10,14 @@
 //! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
 //! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
 //! relay       every KDC exchange, seen and bounded
+//! capture     what was answered, fit to be given away
 //! wire        bytes: encryption types, AP-REQ, AP-REP, SPNEGO, KRB-ERROR
 //! ```
 
 #![deny(unsafe_code)]
 
 pub mod acquire;
+pub mod capture;
 pub mod config;
 pub mod delegator;
 pub mod diagnosis;

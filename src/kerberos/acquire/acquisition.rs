@@ -203,6 +203,13 @@ impl Acquirer {
         Ok(opened?)
     }
 
+    /// The evidence ticket's PAC for a recording, if a key of ours opens it.
+    pub(in crate::kerberos) fn raw_pac(&self, user: &Impersonated) -> Option<Vec<u8>> {
+        let (exported, own) = (export(user).ok()?, &self.shared.config.principal);
+        let keys = self.shared.keys.current();
+        EvidenceTicket::raw_pac(&exported.evidence(own).ok()?.ticket, keys.keytab(), own).ok()?
+    }
+
     /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).
     pub(in crate::kerberos) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Sid, Failure> {
         let config = &self.shared.config;

@@ -264,6 +264,9 @@ impl Server {
         match self.upstream.exchange(&request.realm, request.exchange, message).await {
             Ok(answered) => {
                 self.note(&request, &answered, started);
+                if matches!(answered.content, Content::Error(_)) {
+                    self.observer.copy_error(&request, &answered.bytes);
+                }
                 answered.bytes
             }
             Err(Unanswered { attempts, trouble }) => {

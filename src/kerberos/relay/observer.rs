@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::kerberos::relay::error::UNANSWERED;
@@ -231,9 +231,30 @@ struct Seen {
     tickets: Mutex<VecDeque<(TicketDigest, Subject)>>,
     kdcs: Mutex<HashMap<(String, SocketAddr), KdcNumbers>>,
     counters: Counters,
+    copies: OnceLock<mpsc::Sender<(&'static str, Vec<u8>)>>,
 }
 
 impl RelayObserver {
+    /// From now on every KRB-ERROR of a KDC comes here too, as it came, with what was asked for: `as`, `tgs`, `s4u2self` or `s4u2proxy`.
+    /// The first who asks gets them.
+    pub fn copy_errors(&self) -> mpsc::Receiver<(&'static str, Vec<u8>)> {
+        let (sender, receiver) = mpsc::channel();
+        let _ = self.seen.copies.set(sender);
+        receiver
+    }
+
+    pub(super) fn copy_error(&self, request: &KdcRequest, message: &[u8]) {
+        let Some(copies) = self.seen.copies.get() else { return };
+        let asked = match (request.exchange, request.evidence.is_some(), request.subject.is_some()) {
+            (Exchange::As, ..) => "as",
+            (_, true, _) => "s4u2proxy",
+            (_, false, true) => "s4u2self",
+            (_, false, false) => "tgs",
+        };
+        // Nobody listens any more.
+        let _ = copies.send((asked, message.to_vec()));
+    }
+
     /// The last failed exchange of this acquisition; `None` if there is none or if several disagree.
     pub fn report(&self, sought: &Sought<'_>) -> Option<KdcReport> {
         let failures = locked(&self.seen.failures);

@@ -96,3 +96,26 @@ fn numbers_keep_the_last_known_latency_and_skew() {
     assert_eq!((numbers.requests, numbers.failures), (2, 1));
     assert_eq!((numbers.last_latency, numbers.skew), (Some(Duration::from_millis(3)), Some(-7)));
 }
+
+#[test]
+fn errors_are_copied_for_a_recording_with_what_was_asked_for_and_only_once_somebody_asks() {
+    let observer = RelayObserver::default();
+    let request = |exchange, subject: bool, evidence: bool| KdcRequest {
+        exchange,
+        realm: "CORP.EXAMPLE".into(),
+        sname: None,
+        subject: subject.then(|| Subject { name: name("alice"), realm: "CORP.EXAMPLE".into() }),
+        evidence: evidence.then_some([7; 32]),
+    };
+    observer.copy_error(&request(Exchange::As, true, false), b"before");
+    let copies = observer.copy_errors();
+    for (exchange, subject, evidence) in
+        [(Exchange::As, true, false), (Exchange::Tgs, false, false), (Exchange::Tgs, true, false), (Exchange::Tgs, true, true)]
+    {
+        observer.copy_error(&request(exchange, subject, evidence), b"error");
+    }
+    let asked: Vec<_> = copies.try_iter().map(|(asked, message)| (asked, message == b"error")).collect();
+    assert_eq!(asked, [("as", true), ("tgs", true), ("s4u2self", true), ("s4u2proxy", true)]);
+    drop(copies);
+    observer.copy_error(&request(Exchange::As, true, false), b"nobody listens");
+}
