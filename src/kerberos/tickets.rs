@@ -6,7 +6,7 @@
 //!                            '- the next request asks for the user again: a refusal ends the ticket
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +24,7 @@ use crate::identity::{ExpectedSid, Principal, RequestedName};
 use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
 use crate::naming::name::Spn;
+use crate::naming::sid::Sid;
 use crate::policy::Grant;
 
 /// While no KDC answers, one request in this time asks again, in the background; all others ride at once.
@@ -111,6 +112,8 @@ pub(super) struct Tickets {
     refusals: Cache<TicketKey, Failure>,
     /// Accounts that were refused, and when: longer than any acquisition takes.
     ended: Cache<RequestedName, Instant>,
+    /// The same by SID: an account answers to several names.
+    ended_sids: Cache<Sid, Instant>,
     flights: Mutex<HashMap<TicketKey, watch::Receiver<Landing>>>,
     forgotten: Cache<TicketKey, ()>,
     forgotten_by_spn: Mutex<HashMap<Spn, (Instant, u32)>>,
@@ -148,6 +151,7 @@ impl Tickets {
             entries,
             refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(REFUSAL_MEMORY).build(),
             ended: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
+            ended_sids: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
             flights: Mutex::default(),
             forgotten: Cache::builder().max_capacity(REFUSALS).time_to_live(FORGET_WINDOW).build(),
             forgotten_by_spn: Mutex::default(),
@@ -209,15 +213,11 @@ impl Tickets {
 
     /// Drops every ticket of this account; one under way is not kept when it lands. Returns how many there were.
     pub(super) fn evict(&self, principal: &Principal) -> usize {
-        let named = self.end_all_of(principal.name());
-        let ExpectedSid::Is(sid) = principal.expected_sid() else { return named };
-        let others: Vec<_> =
-            self.entries.iter().filter(|(_, ticket)| ticket.facts.sid.as_ref() == Some(sid)).map(|(key, _)| key).collect();
-        for key in &others {
-            self.ended.insert(key.principal.name().clone(), Instant::now());
-            self.entries.invalidate(&**key);
-        }
-        named + others.len()
+        let expected = match principal.expected_sid() {
+            ExpectedSid::Is(sid) => Some(sid.clone()),
+            ExpectedSid::PinOnFirstUse => None,
+        };
+        self.end_all_of(principal.name(), expected)
     }
 
     /// Bytes of the tickets in the cache, without anything beside them.
@@ -252,33 +252,48 @@ impl Tickets {
 
     fn land(&self, key: &TicketKey, started: Instant, landing: &Result<Arc<CachedTicket>, Failure>) {
         match landing {
-            Ok(_) if self.ended.get(key.principal.name()).is_some_and(|ended| ended >= started) => {}
+            Ok(ticket) if self.ended_since(key, ticket, started) => {}
             Ok(ticket) => {
                 self.refusals.invalidate(key);
                 self.entries.insert(key.clone(), Arc::clone(ticket));
             }
             Err(failure) if is_outage(failure.cause) => {}
             Err(failure) => {
+                if is_about_the_account(failure.cause) {
+                    self.end_all_of(key.principal.name(), None);
+                }
                 self.entries.invalidate(key);
                 if failure.cause.answer() == Answer::Refused {
                     self.refusals.insert(key.clone(), failure.clone());
-                }
-                if is_about_the_account(failure.cause) {
-                    self.end_all_of(key.principal.name());
                 }
             }
         }
     }
 
-    /// The account is refused, not this certificate or this back end: its other tickets end too, and one that is under way for it is
-    /// not kept when it lands.
-    fn end_all_of(&self, name: &RequestedName) -> usize {
-        self.ended.insert(name.clone(), Instant::now());
-        let others: Vec<_> = self.entries.iter().map(|(key, _)| key).filter(|key| key.names(name)).collect();
-        for key in &others {
+    /// The account is refused, not this certificate, this back end or this name: its other tickets end too, and one that is under way
+    /// for it is not kept when it lands. Which account that is say the tickets by this name, and `expected`.
+    fn end_all_of(&self, name: &RequestedName, expected: Option<Sid>) -> usize {
+        let named = self.entries.iter().filter(|(key, _)| key.names(name));
+        let sids: HashSet<Sid> = named.filter_map(|(_, ticket)| ticket.facts.sid.clone()).chain(expected).collect();
+        let is_of = |key: &TicketKey, ticket: &CachedTicket| {
+            key.names(name) || ticket.facts.sid.as_ref().is_some_and(|sid| sids.contains(sid))
+        };
+        let ended: Vec<_> = self.entries.iter().filter(|(key, ticket)| is_of(key, ticket)).map(|(key, _)| key).collect();
+        let now = Instant::now();
+        self.ended.insert(name.clone(), now);
+        for sid in &sids {
+            self.ended_sids.insert(sid.clone(), now);
+        }
+        for key in &ended {
             self.entries.invalidate(&**key);
         }
-        others.len()
+        ended.len()
+    }
+
+    /// Whether the account was ended while this ticket was under way.
+    fn ended_since(&self, key: &TicketKey, ticket: &CachedTicket, started: Instant) -> bool {
+        let by_sid = ticket.facts.sid.as_ref().and_then(|sid| self.ended_sids.get(sid));
+        [self.ended.get(key.principal.name()), by_sid].into_iter().flatten().any(|ended| ended >= started)
     }
 
     /// A ticket that is past its hard age when it comes is none.
