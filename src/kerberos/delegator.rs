@@ -60,7 +60,7 @@ async fn acquire(workers: Workers, shared: Arc<Shared>, grant: Grant) -> Result<
     let ticket = cached(acquired, &grant, &shared.config)?;
     let facts = &ticket.facts;
     let sid = facts.sid.as_ref().map(ToString::to_string);
-    info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype = facts.ticket_etype, "ticket acquired");
+    info!(principal = %grant.principal(), account = facts.account, client = facts.client, spn = facts.spn, sid, etype = facts.ticket_etype, "ticket acquired");
     Ok(ticket)
 }
 
@@ -69,7 +69,8 @@ fn cached(acquired: Acquired, grant: &Grant, config: &KerberosConfig) -> Result<
     let facts = TicketFacts {
         id: TicketId::next(),
         client: format!("{}@{}", ticket.client, ticket.client_realm),
-        sid: Some(acquired.sid),
+        account: acquired.account.logon_name,
+        sid: Some(acquired.account.sid),
         spn: grant.target().spn.to_string(),
         ticket_etype: ticket.ticket_etype,
         session_etype: ticket.session_key.etype().number(),

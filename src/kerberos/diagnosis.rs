@@ -61,9 +61,10 @@ impl Diagnosis {
         })?;
         let evidence = self.stage("identity", || {
             let evidence = acquirer.open_evidence(&user, target)?;
-            let sid = acquirer.identify(principal, &evidence)?;
+            let account = acquirer.identify(principal, &evidence)?;
             let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
-            let seen = format!("{}@{}, SID {sid}, {forwardable}", evidence.client(), evidence.client_realm());
+            let (client, realm) = (evidence.client(), evidence.client_realm());
+            let seen = format!("{client}@{realm} is {}, SID {}, {forwardable}", account.logon_name, account.sid);
             Ok((evidence, seen))
         })?;
         let ticket = self.stage("s4u2proxy", || {
@@ -71,9 +72,10 @@ impl Diagnosis {
             let ticket = acquirer.service_ticket(&user, target, &evidence)?;
             let etype = Etype::from_number(ticket.ticket_etype).map_or("unknown", Etype::name);
             let seen = format!(
-                "{} bytes for {}, {etype}, session key {}",
+                "{} bytes for {}@{}, {etype}, session key {}",
                 ticket.ticket.len(),
                 target.spn,
+                ticket.server_realm,
                 ticket.session_key.etype().name()
             );
             Ok((ticket, seen))

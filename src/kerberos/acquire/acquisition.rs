@@ -1,5 +1,6 @@
 //! One user's tickets, step by step: our TGT, S4U2Self, who is it, S4U2Proxy, is it usable. Runs on a worker thread and blocks.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,10 +32,18 @@ const RESET_INTERVAL: Duration = Duration::from_mins(1);
 /// What an acquisition yields: the service ticket, proved to be this principal's.
 pub(in crate::kerberos) struct Acquired {
     pub(in crate::kerberos) ticket: ServiceTicket,
-    pub(in crate::kerberos) sid: Sid,
+    pub(in crate::kerberos) account: Identified,
     pub(in crate::kerberos) stages: Vec<(&'static str, Duration)>,
     /// The library's credential, for the reference engine only.
     pub(in crate::kerberos) reference: Option<UserCredential>,
+}
+
+/// Whom the KDC vouches for: the same whatever name was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::kerberos) struct Identified {
+    pub(in crate::kerberos) sid: Sid,
+    /// `DOMAIN\account`
+    pub(in crate::kerberos) logon_name: String,
 }
 
 /// What all acquirers share.
@@ -86,14 +95,14 @@ impl Acquirer {
         let user = self.impersonate(principal)?;
         clock.lap("s4u2self");
         let evidence = self.open_evidence(&user, target)?;
-        let sid = self.identify(principal, &evidence)?;
+        let account = self.identify(principal, &evidence)?;
         clock.lap("identity");
         self.delegate(&user, target, &evidence)?;
         clock.lap("s4u2proxy");
         let ticket = self.service_ticket(&user, target, &evidence)?;
         clock.lap("extract");
         let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
-        Ok(Acquired { ticket, sid, stages: clock.laps, reference })
+        Ok(Acquired { ticket, account, stages: clock.laps, reference })
     }
 
     /// Forgets our TGT: the next acquisition starts from the keytab. The library keeps a memory cache for the life of the process
@@ -160,9 +169,10 @@ impl Acquirer {
     }
 
     /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).
-    pub(in crate::kerberos) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Sid, Failure> {
+    pub(in crate::kerberos) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Identified, Failure> {
         let config = &self.shared.config;
         let pac = evidence.require_pac()?;
+        self.require_listed(evidence.client_realm(), principal)?;
         if evidence.client_realm() == config.principal.realm().as_str()
             && evidence.client().same_components(config.principal.name())
         {
@@ -174,7 +184,15 @@ impl Acquirer {
         judge_account(pac, principal.kind(), &config.denied_groups, &config.denied_accounts)
             .map_err(|failure| with_subject(&failure, principal))?;
         self.shared.pins.judge(principal, pac.sid())?;
-        Ok(pac.sid().clone())
+        Ok(Identified { sid: pac.sid().clone(), logon_name: pac.logon_name() })
+    }
+
+    /// A KDC may refer us anywhere; users and back ends are of the realms that the configuration lists, and of no other.
+    fn require_listed(&self, realm: &str, whose: &dyn fmt::Display) -> Result<(), Failure> {
+        if self.shared.config.realms.keys().any(|listed| listed.as_str() == realm) {
+            return Ok(());
+        }
+        Err(Failure::new(Cause::RealmUnknown, format!("{whose}: the ticket is of the realm {}", realm.escape_default())))
     }
 
     pub(in crate::kerberos) fn delegate(
@@ -200,8 +218,8 @@ impl Acquirer {
         })
     }
 
-    /// The service ticket, if it is one we may use: for the SPN that is configured, in the evidence ticket's client's name, of an
-    /// encryption type this back end may be spoken to with.
+    /// The service ticket, if it is one we may use: for the SPN that is configured, in a realm that is, in the evidence ticket's
+    /// client's name, of an encryption type this back end may be spoken to with.
     pub(in crate::kerberos) fn service_ticket(
         &self,
         user: &Impersonated,
@@ -209,6 +227,7 @@ impl Acquirer {
         evidence: &EvidenceTicket,
     ) -> Result<ServiceTicket, Failure> {
         let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
+        self.require_listed(&ticket.server_realm, &target.spn)?;
         for number in [ticket.ticket_etype, ticket.session_key.etype().number()] {
             match Etype::from_number(number) {
                 None => return Err(Failure::new(Cause::EtypeNotSupported, format!("{}: encryption type {number}", target.spn))),
@@ -299,6 +318,18 @@ mod tests {
         let keytab = Keytab::from_bytes(Path::new("test.keytab"), &keytab(&[record])).unwrap();
         let (pins, relay) = (SidPins::default(), RelayObserver::default());
         Acquirer::new(Arc::new(Shared { config, keytab, pins, relay, acquisitions: AtomicU64::new(0) }))
+    }
+
+    #[test]
+    fn a_ticket_of_a_realm_that_is_not_listed_is_refused_in_any_spelling_but_the_listed_one() {
+        let acquirer = acquirer();
+        for listed in ["CORP.EXAMPLE", "USERS.EXAMPLE"] {
+            assert_eq!(acquirer.require_listed(listed, &"alice"), Ok(()), "{listed}");
+        }
+        for other in ["", "OTHER.EXAMPLE", "users.example", "USERS.EXAMPLE.", "X.USERS.EXAMPLE", "EXAMPLE"] {
+            let failure = acquirer.require_listed(other, &"alice").unwrap_err();
+            assert_eq!(failure.cause, Cause::RealmUnknown, "{other}");
+        }
     }
 
     #[test]
