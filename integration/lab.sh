@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A lab of one's own: a real Active Directory domain (Samba), a Negotiate-only web server (Apache
-# with mod_auth_gssapi, also where CRLs are fetched), an OCSP responder, a plain MIT realm and two MIT
-# realms that trust each other, in a network namespace that touches nothing outside.
+# with mod_auth_gssapi, also where CRLs are fetched), an OCSP responder, a plain MIT realm and three MIT
+# realms with trusts, in a network namespace that touches nothing outside.
 #
 #   integration/lab.sh up             start it (the first time: make the domain; a minute)
 #   integration/lab.sh run -- CMD…    run a command inside, with the variables of lab.env set
@@ -239,19 +239,30 @@ start_apache() {
         ' apache "$KCD_LAB/apache"
 }
 
-# --- two realms with a trust -----------------------------------------------------------------
+# --- realms with trusts ----------------------------------------------------------------------
 
 start_realms() {
     local dir=$KCD_LAB/realms realm
+    local -l name
     rm -rf "$dir"
     mkdir -p "$dir"
     gcc -std=gnu11 -Wall -Wextra -Werror -O1 -fPIC -shared -o "$dir/textkdb.so" \
         "$HERE/lab/kdb/textkdb.c" -lkdb5 -lkrb5
     /usr/bin/python3 -B "$HERE/lab/realms.py" "$KCD_LAB"
-    for realm in east west; do
-        KRB5_CONFIG=$dir/krb5.conf KRB5_KDC_PROFILE=$dir/$realm/kdc.conf \
-            spawn "$realm" krb5kdc -n -r "${realm^^}.EXAMPLE"
-    done
+    while read -r realm _; do
+        name=${realm%%.*}
+        KRB5_CONFIG=$dir/krb5.conf KRB5_KDC_PROFILE=$dir/$name/kdc.conf \
+            spawn "krb5kdc-$name" krb5kdc -n -r "$realm"
+    done <"$dir/kdcs.tsv"
+}
+
+await_realms() {
+    local realm host port
+    local -l name
+    while read -r realm host port; do
+        name=${realm%%.*}
+        wait_for "krb5kdc-$name" "port $port" accepts "$host" "$port"
+    done <"$KCD_LAB/realms/kdcs.tsv"
 }
 
 # --- up, down, run, status -------------------------------------------------------------------
@@ -304,8 +315,6 @@ write_env() {
         printf 'KCD_PLAIN_URL=http://127.0.0.1:8081\n'
         printf 'KCD_MIT_REALM=MIT.EXAMPLE\n'
         printf 'KCD_MIT_KDC=127.0.0.1:10088\n'
-        printf 'KCD_EAST_KDC=127.0.0.1:10188\n'
-        printf 'KCD_WEST_KDC=127.0.0.1:10288\n'
         printf 'KCD_LDAP_HOST=dc1.corp.example\n'
         printf 'KCD_LDAP_URL=ldaps://dc1.corp.example\n'
         printf 'KCD_LDAP_STARTTLS_URL=ldap://dc1.corp.example\n'
@@ -366,8 +375,7 @@ up() {
     wait_for apache "port 80" accepts 127.0.0.11 80
     wait_for krb5kdc "a ticket for mituser" inside env KRB5_CONFIG="$KCD_LAB/mit/krb5.conf" \
         timeout 5 kinit -c $ccache -k -t "$KCD_LAB/mit/client.keytab" mituser
-    wait_for east "port 10188" accepts 127.0.0.1 10188
-    wait_for west "port 10288" accepts 127.0.0.1 10288
+    await_realms
     wait_for samba "port 88" accepts 127.0.0.1 88
     wait_for samba "a ticket for svc-bridge" inside env KRB5_CONFIG="$KCD_LAB/krb5.conf" \
         timeout 5 kinit -c $ccache -k -t "$KCD_LAB/keytabs/bridge.keytab" "svc-bridge@$REALM"

@@ -85,7 +85,9 @@ NOT_LISTED = ("svc-other", AES, f"HTTP/notlisted.{DOMAIN}")
 BRIDGE = ("svc-bridge", AES, f"HTTP/bridge.{DOMAIN}")
 # The same without protocol transition: its evidence tickets are not forwardable.
 PLAIN_BRIDGE = ("svc-plain", AES, f"HTTP/plain-bridge.{DOMAIN}")
-# A back end that says by itself who may delegate to it: both of them.
+# Without protocol transition and without a list.
+LISTLESS_BRIDGE = ("svc-listless", AES, f"HTTP/listless-bridge.{DOMAIN}")
+# A back end that says by itself who may delegate to it: all of them.
 RESOURCE = ("svc-resource", AES, f"HTTP/resource.{DOMAIN}")
 
 
@@ -143,18 +145,18 @@ def add_reader(directory, path):
 
 def add_resource(directory):
     """Resource-based delegation: on nobody's list, but with a list of its own (MS-ADA2 2.210)."""
-    account, enctypes, spn = PLAIN_BRIDGE
-    directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
+    for account, enctypes, spn in (PLAIN_BRIDGE, LISTLESS_BRIDGE):
+        directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
     # An account without any list gets forwardable evidence tickets (MS-SFU 3.2.5.1.2).
     directory.set(
-        directory.dn_of(account),
+        directory.dn_of(PLAIN_BRIDGE[0]),
         "msDS-AllowedToDelegateTo",
         [spn for _, spn in BACK_ENDS.values()],
     )
     account, enctypes, spn = RESOURCE
     directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
     sids = directory.sids()
-    allowed = "".join(f"(A;;0xf01ff;;;{sids[name]})" for name in (BRIDGE[0], PLAIN_BRIDGE[0]))
+    allowed = "".join(f"(A;;0xf01ff;;;{sids[name]})" for name, _, _ in (BRIDGE, PLAIN_BRIDGE, LISTLESS_BRIDGE))
     descriptor = security.descriptor.from_sddl(f"O:BAD:{allowed}", security.dom_sid(sids[account]))
     directory.set(
         directory.dn_of(account), "msDS-AllowedToActOnBehalfOfOtherIdentity", [ndr_pack(descriptor)]
@@ -233,8 +235,8 @@ def with_random_key(entry):
 
 
 def write_keytabs(directory, out):
-    """bridge: the impersonator; wrong-key: the same with other keys; plain-bridge: the one without
-    protocol transition; mbx1, mbx2003: one back end each; mbx: both; notlisted: the service that is
+    """bridge: the impersonator; wrong-key: the same with other keys; plain-bridge, listless-bridge:
+    those without protocol transition; mbx1, mbx2003: one back end each; mbx: both; notlisted: the service that is
     not on the delegation list; resource: the one with a list of its own."""
     os.makedirs(out, exist_ok=True)
     path = lambda name: os.path.join(out, f"{name}.keytab")  # noqa: E731
@@ -249,6 +251,7 @@ def write_keytabs(directory, out):
     write_keytab(path("mbx"), merged)
     directory.keytab(path("notlisted"), f"{NOT_LISTED[2]}@{REALM}")
     directory.keytab(path("plain-bridge"), f"{PLAIN_BRIDGE[0]}@{REALM}")
+    directory.keytab(path("listless-bridge"), f"{LISTLESS_BRIDGE[0]}@{REALM}")
     directory.keytab(path("resource"), f"{RESOURCE[2]}@{REALM}")
 
 

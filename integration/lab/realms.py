@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Two MIT realms that trust each other, EAST.EXAMPLE with the bridge and WEST.EXAMPLE, for what Samba cannot show: S4U2Self and
-S4U2Proxy over a trust. Their databases are text files for kdb/textkdb.c; the PACs in them are Samba's encoding.
+"""Three MIT realms for what Samba cannot show: S4U2Self and S4U2Proxy over trusts. EAST.EXAMPLE, with the bridge, and SOUTH.EXAMPLE
+trust WEST.EXAMPLE both ways and each other only through it, as two domains of a forest do. Their databases are text files for
+kdb/textkdb.c; the PACs in them are Samba's encoding.
 
-    realms.py LAB     writes LAB/realms: krb5.conf, east/ and west/ (kdc.conf, database), *.keytab, sids.tsv
+    realms.py LAB     writes LAB/realms: krb5.conf, kdcs.tsv, */ (kdc.conf and database of each realm), *.keytab, sids.tsv
 
-A third realm, NORTH.EXAMPLE, is only referred to: it has no KDC.
+A fourth realm, NORTH.EXAMPLE, is only referred to: it has no KDC.
 """
 
 import os
@@ -15,13 +16,23 @@ import sys
 from samba.dcerpc import krb5pac, security
 from samba.ndr import ndr_pack
 
-EAST, WEST, NORTH = "EAST.EXAMPLE", "WEST.EXAMPLE", "NORTH.EXAMPLE"
-PORTS = {EAST: 10188, WEST: 10288}
-DOMAINS = {EAST: "S-1-5-21-1001-1002-1003", WEST: "S-1-5-21-2001-2002-2003"}
-# DNS suffixes that a realm's KDC refers to another realm.
+EAST, WEST, SOUTH, NORTH = (f"{name}.EXAMPLE" for name in ("EAST", "WEST", "SOUTH", "NORTH"))
+PORTS = {EAST: 10188, WEST: 10288, SOUTH: 10388}
+DOMAINS = {
+    EAST: "S-1-5-21-1001-1002-1003",
+    WEST: "S-1-5-21-2001-2002-2003",
+    SOUTH: "S-1-5-21-3001-3002-3003",
+}
+# DNS suffixes that a realm's KDC refers to another realm, and the next realm on the way there.
 REFERRALS = {
-    EAST: {"west.example": WEST, "brand.example": WEST, "north.example": NORTH},
-    WEST: {"east.example": EAST, "north.example": NORTH},
+    EAST: {
+        "west.example": (WEST, WEST),
+        "brand.example": (WEST, WEST),
+        "south.example": (SOUTH, WEST),
+        "north.example": (NORTH, NORTH),
+    },
+    WEST: {"east.example": (EAST, EAST), "south.example": (SOUTH, SOUTH)},
+    SOUTH: {"west.example": (WEST, WEST), "east.example": (EAST, WEST)},
 }
 
 AES256 = 18
@@ -31,14 +42,13 @@ REQUIRES_PRE_AUTH, DISALLOW_FORWARDABLE, OK_TO_AUTH_AS_DELEGATE = 0x80, 0x2, 0x2
 # MS-SAMR 2.2.1.12
 USER_NORMAL_ACCOUNT, USER_NOT_DELEGATED = 0x10, 0x4000
 
-SERVICES = {
-    "mbx": {EAST: f"HTTP/mbx.east.example@{EAST}", WEST: f"HTTP/mbx.west.example@{WEST}"},
-    "open": {EAST: f"HTTP/open.east.example@{EAST}", WEST: f"HTTP/open.west.example@{WEST}"},
-    "closed": {EAST: f"HTTP/closed.east.example@{EAST}", WEST: f"HTTP/closed.west.example@{WEST}"},
-}
 # With protocol transition; the same list without it; no list at all.
 TRANSITION, PLAIN, LISTLESS = (f"svc-{name}@{EAST}" for name in ("transition", "plain", "listless"))
 BRIDGES = (TRANSITION, PLAIN, LISTLESS)
+
+
+def service(name, realm):
+    return f"HTTP/{name}.{realm.lower()}@{realm}"
 
 
 def utf16(text):
@@ -81,8 +91,8 @@ def upn_info(realm, account, upn, sid):
 class Realm:
     def __init__(self, name):
         self.name, self.lines, self.keys, self.sids = name, [], {}, {}
-        for suffix, realm in REFERRALS[name].items():
-            self.lines.append(f"referral {suffix} {realm}")
+        for suffix, (realm, via) in REFERRALS[name].items():
+            self.lines.append(f"referral {suffix} {realm} {via}")
 
     def add(self, principal, attributes=0, key=None, aliases=(), to=(), accepts=()):
         self.keys[principal] = key or secrets.token_bytes(32)
@@ -105,23 +115,23 @@ class Realm:
 
 
 def fill():
-    east, west = Realm(EAST), Realm(WEST)
-    for realm in (east, west):
+    realms = east, west, south = Realm(EAST), Realm(WEST), Realm(SOUTH)
+    for realm in realms:
         realm.add(f"krbtgt/{realm.name}@{realm.name}")
-    for trust in (f"krbtgt/{WEST}@{EAST}", f"krbtgt/{EAST}@{WEST}"):
-        east.add(trust)
-        west.add(trust, key=east.keys[trust])
-    for realm in (east, west):
-        realm.add(f"krbtgt/{NORTH}@{realm.name}")
+    for one, other in ((east, west), (west, south)):
+        for trust in (f"krbtgt/{one.name}@{other.name}", f"krbtgt/{other.name}@{one.name}"):
+            one.add(trust)
+            other.add(trust, key=one.keys[trust])
+    east.add(f"krbtgt/{NORTH}@{EAST}")
 
-    listed = [SERVICES["mbx"][EAST], SERVICES["mbx"][WEST]]
+    listed = [service("mbx", realm.name) for realm in realms]
     east.add_account("svc-transition", 1101, OK_TO_AUTH_AS_DELEGATE, to=listed)
     east.add_account("svc-plain", 1102, to=listed)
     east.add_account("svc-listless", 1103)
-    for realm in (east, west):
-        realm.add(SERVICES["mbx"][realm.name])
-        realm.add(SERVICES["open"][realm.name], accepts=BRIDGES)
-        realm.add(SERVICES["closed"][realm.name])
+    for realm in realms:
+        realm.add(service("mbx", realm.name))
+        realm.add(service("open", realm.name), accepts=BRIDGES)
+        realm.add(service("closed", realm.name))
 
     east.add_account("alice", 1201, aliases=["alice@alias.example"])
     east.add_account("carol", 1202, DISALLOW_FORWARDABLE, USER_NOT_DELEGATED)
@@ -131,7 +141,8 @@ def fill():
     west.add_account("wcarol", 1303, DISALLOW_FORWARDABLE, USER_NOT_DELEGATED)
     # The UPN says nothing of the realm: the KDC of the other realm is the one that knows.
     west.add_account("walter", 1304, upn="walter.w@brand.example")
-    return east, west
+    south.add_account("susan", 1401)
+    return realms
 
 
 def data(text):
@@ -197,17 +208,19 @@ def main():
     os.umask(0o077)
     lab = os.path.abspath(sys.argv[1])
     directory = os.path.join(lab, "realms")
-    east, west = fill()
-    for realm in (east, west):
+    realms = fill()
+    for realm in realms:
         write_realm(lab, realm)
     write_krb5_conf(os.path.join(directory, "krb5.conf"))
     for bridge in BRIDGES:
-        write_keytab(os.path.join(directory, f"{bridge.split('@')[0]}.keytab"), {bridge: east.keys[bridge]})
-    services = {name: realm.keys[name] for realm in (east, west) for name in realm.keys if name.startswith("HTTP/")}
+        write_keytab(os.path.join(directory, f"{bridge.split('@')[0]}.keytab"), {bridge: realms[0].keys[bridge]})
+    services = {name: realm.keys[name] for realm in realms for name in realm.keys if name.startswith("HTTP/")}
     write_keytab(os.path.join(directory, "services.keytab"), services)
     with open(os.path.join(directory, "sids.tsv"), "w", encoding="utf-8") as file:
-        for name, sid in {**east.sids, **west.sids}.items():
-            file.write(f"{name}\t{sid}\n")
+        for realm in realms:
+            file.writelines(f"{name}\t{sid}\n" for name, sid in realm.sids.items())
+    with open(os.path.join(directory, "kdcs.tsv"), "w", encoding="utf-8") as file:
+        file.writelines(f"{name}\t127.0.0.1\t{port}\n" for name, port in PORTS.items())
 
 
 main()

@@ -12,7 +12,7 @@
  *   attribute BITS              KRB5_KDB_* attributes, hexadecimal
  *   delegates-to NAME@REALM     classic delegation, on the account that delegates
  *   accepts-from NAME@REALM     resource-based delegation, on the account that is delegated to
- *   referral SUFFIX REALM       names in this DNS suffix belong to that realm
+ *   referral SUFFIX REALM VIA   names in this DNS suffix belong to that realm; the next realm on the way there
  */
 
 #include <krb5.h>
@@ -31,11 +31,6 @@
 #define MAX_BUFFERS 4
 
 #define LIFE (10 * 60 * 60)
-
-/* KERB_VALIDATION_INFO (MS-PAC 2.5) behind its NDR headers, and USER_NOT_DELEGATED (MS-SAMR 2.2.1.12). */
-#define PAC_LOGON_INFO 1
-#define USER_ACCOUNT_CONTROL_AT 184
-#define USER_NOT_DELEGATED 0x4000
 
 struct key {
     krb5_int16 etype;
@@ -61,7 +56,7 @@ struct account {
 };
 
 struct referral {
-    char *suffix, *realm;
+    char *suffix, *realm, *via;
     struct referral *next;
 };
 
@@ -168,13 +163,14 @@ read_file(krb5_context context, const char *path, struct realm *realm)
                 account->next = realm->accounts;
                 realm->accounts = account;
             }
-        } else if (strcmp(word, "referral") == 0 && second != NULL) {
+        } else if (strcmp(word, "referral") == 0 && third != NULL) {
             referral = calloc(1, sizeof(*referral));
             if (referral == NULL) {
                 ret = ENOMEM;
             } else {
                 referral->suffix = strdup(first);
                 referral->realm = strdup(second);
+                referral->via = strdup(third);
                 referral->next = realm->referrals;
                 realm->referrals = referral;
             }
@@ -231,8 +227,8 @@ find_enterprise(krb5_context context, struct realm *realm, const char *text)
     return NULL;
 }
 
-/* The other realm that a DNS name belongs to. */
-static const char *
+/* How a DNS name of another realm is referred, if it is. */
+static struct referral *
 referred(struct realm *realm, const char *domain)
 {
     struct referral *referral;
@@ -244,7 +240,7 @@ referred(struct realm *realm, const char *domain)
         if (length < suffix || strcasecmp(domain + length - suffix, referral->suffix) != 0)
             continue;
         if (length == suffix || domain[length - suffix - 1] == '.')
-            return referral->realm;
+            return referral;
     }
     return NULL;
 }
@@ -329,7 +325,8 @@ get_principal(krb5_context context, krb5_const_principal sought, unsigned int fl
 {
     struct realm *realm = realm_of(context);
     struct account *account;
-    const char *domain = NULL, *at, *other;
+    const char *domain = NULL, *at;
+    struct referral *referral;
     char *text = NULL;
     krb5_error_code ret = KRB5_KDB_NOENTRY;
     const krb5_data *last;
@@ -351,11 +348,11 @@ get_principal(krb5_context context, krb5_const_principal sought, unsigned int fl
     }
     if (account != NULL) {
         ret = entry_of(context, account, out);
-    } else if ((flags & KRB5_KDB_FLAG_REFERRAL_OK) && domain != NULL && (other = referred(realm, domain)) != NULL) {
+    } else if ((flags & KRB5_KDB_FLAG_REFERRAL_OK) && domain != NULL && (referral = referred(realm, domain)) != NULL) {
         if (flags & KRB5_KDB_FLAG_CLIENT)
-            ret = client_referral(context, sought, other, out);
+            ret = client_referral(context, sought, referral->realm, out);
         else
-            ret = server_referral(context, realm, sought, other, out);
+            ret = server_referral(context, realm, sought, referral->via, out);
     }
     free(text);
     return ret;
@@ -469,23 +466,25 @@ allowed_to_delegate_from(krb5_context context, krb5_const_principal client, krb5
     return KRB5KDC_ERR_BADOPTION;
 }
 
-/* --- the PAC ------------------------------------------------------------------------------- */
-
-/* What domain controllers look at for resource-based delegation, where the evidence need not be forwardable (MS-SFU 3.2.5.2.2). */
-static int
-is_sensitive(const krb5_data *logon_info)
+/* Realms that are not each other's parents: who trusts whom is in the file. */
+static krb5_error_code
+check_transited_realms(krb5_context context, const krb5_data *transited, const krb5_data *client, const krb5_data *server)
 {
-    unsigned char *at = (unsigned char *)logon_info->data + USER_ACCOUNT_CONTROL_AT;
-
-    return logon_info->length >= USER_ACCOUNT_CONTROL_AT + 4 && ((at[0] | at[1] << 8) & USER_NOT_DELEGATED) != 0;
+    (void)context;
+    (void)transited;
+    (void)client;
+    (void)server;
+    return 0;
 }
+
+/* --- the PAC ------------------------------------------------------------------------------- */
 
 /* The signatures and the client information are the KDC's own work; the rest is the account's, or is handed on. */
 static krb5_error_code
 issue_pac(krb5_context context, unsigned int flags, krb5_db_entry *client, krb5_keyblock *replaced, krb5_db_entry *server,
           krb5_db_entry *signing, krb5_timestamp authtime, krb5_pac old, krb5_pac new, krb5_data ***indicators)
 {
-    static const krb5_ui_4 handed_on[] = { PAC_LOGON_INFO, 12 /* UPN_DNS_INFO */ };
+    static const krb5_ui_4 handed_on[] = { 1 /* LOGON_INFO */, 12 /* UPN_DNS_INFO */ };
     struct account *account = client == NULL ? NULL : (struct account *)client->e_data;
     krb5_error_code ret = 0;
     krb5_data value;
@@ -505,10 +504,7 @@ issue_pac(krb5_context context, unsigned int flags, krb5_db_entry *client, krb5_
     for (i = 0; ret == 0 && i < sizeof(handed_on) / sizeof(*handed_on); i++) {
         if (krb5_pac_get_buffer(context, old, handed_on[i], &value) != 0)
             continue;
-        if (i == 0 && (flags & KRB5_KDB_FLAG_CONSTRAINED_DELEGATION) && is_sensitive(&value))
-            ret = KRB5KDC_ERR_BADOPTION;
-        else
-            ret = krb5_pac_add_buffer(context, new, handed_on[i], &value);
+        ret = krb5_pac_add_buffer(context, new, handed_on[i], &value);
         krb5_free_data_contents(context, &value);
     }
     return ret;
@@ -566,6 +562,7 @@ kdb_vftabl kdb_function_table = {
     .fetch_master_key = fetch_master_key,
     .fetch_master_key_list = fetch_master_key_list,
     .decrypt_key_data = decrypt_key_data,
+    .check_transited_realms = check_transited_realms,
     .check_allowed_to_delegate = check_allowed_to_delegate,
     .allowed_to_delegate_from = allowed_to_delegate_from,
     .issue_pac = issue_pac,
