@@ -60,7 +60,13 @@ impl Shared {
     /// The failure of a GSS call, with what the relay saw of the exchange: the KDC that answered, its NTSTATUS, or who did not answer.
     fn explain(&self, stage: Stage, error: &GssError, whom: Whom<'_>, spn: Option<&Spn>, since: Instant) -> Failure {
         let mut failure = classify(stage, error);
-        let report = self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
+        let seen = |whom| self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
+        let report = seen(whom).or_else(|| {
+            // On the way to another realm libkrb5 uses our own ticket: such a request names no user.
+            let on_our_way =
+                (failure.cause == Cause::RealmUnknown).then(|| seen(Whom::OurAccount(self.config.principal.name())))?;
+            on_our_way.filter(|report| matches!(report.outcome, Outcome::UnlistedRealm(_)))
+        });
         if let Some(report) = report {
             failure.cause = match report.outcome {
                 Outcome::UnlistedRealm(_) => Cause::RealmUnknown,
