@@ -252,7 +252,7 @@ start_realms() {
     while read -r realm _; do
         name=${realm%%.*}
         KRB5_CONFIG=$dir/krb5.conf KRB5_KDC_PROFILE=$dir/$name/kdc.conf \
-            spawn "krb5kdc-$name" krb5kdc -n -r "$realm"
+            spawn "krb5kdc-$name" env LD_PRELOAD="$dir/textkdb.so" krb5kdc -n -r "$realm"
     done <"$dir/kdcs.tsv"
 }
 

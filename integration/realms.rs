@@ -30,10 +30,11 @@ use crate::support::bridge::{Bridge, Settings};
 use crate::support::device::{Answer, Device, PATH};
 use crate::support::{Lab, read};
 
-/// With protocol transition; the same list without it; without any list.
+/// With protocol transition; the same list without it; without any list; as the second, at a KDC that treats evidence as Windows does.
 const TRANSITION: &str = "svc-transition";
 const PLAIN: &str = "svc-plain";
 const LISTLESS: &str = "svc-listless";
+const WINDOWS: &str = "svc-windows";
 
 /// Enterprise name, account, and the name that stands for it in log and audit.
 const USERS: [[&str; 3]; 7] = [
@@ -161,7 +162,7 @@ fn resource_based_delegation_reaches_back_ends_of_every_realm_for_users_of_every
     is_refused(&with_all_realms(&lab, LISTLESS), "alice@east.example", "mbx.east", "EAST.EXAMPLE", "NOT_ALLOWED_TO_DELEGATE");
 }
 
-/// Domain controllers take such evidence for resource-based delegation (see the tests on Samba below); MIT's KDC takes it for nothing.
+/// MIT's KDC as it is takes such evidence for nothing.
 #[test]
 fn mits_kdc_refuses_evidence_that_is_not_forwardable_for_either_kind_of_delegation() {
     let lab = Lab::get();
@@ -176,6 +177,25 @@ fn mits_kdc_refuses_evidence_that_is_not_forwardable_for_either_kind_of_delegati
         let settings = with_all_realms(&lab, account);
         for host in ["mbx.east", "open.east", "open.west"] {
             is_refused(&settings, user, host, "EAST.EXAMPLE", "EVIDENCE_TKT_NOT_FORWARDABLE");
+        }
+    }
+}
+
+/// MS-SFU 3.2.5.2.2, by the database module, which hides the lack of the flag from MIT's KDC for this account.
+#[test]
+fn where_the_kdc_takes_it_such_evidence_serves_for_resource_based_delegation_of_all_but_sensitive_users() {
+    let settings = with_all_realms(&Lab::get(), WINDOWS);
+    for user in ONE_OF_EACH_REALM {
+        for host in ["open.east", "open.west", "open.south"] {
+            is_delegated(&settings, user, host);
+        }
+        let report = examine(&settings, user, "mbx.east");
+        assert!(seen(&report, "identity").ends_with("NOT forwardable"), "{report:#}");
+        is_refused(&settings, user, "mbx.east", "EAST.EXAMPLE", "NOT_ALLOWED_TO_DELEGATE");
+    }
+    for sensitive in ["carol@east.example", "wcarol@west.example"] {
+        for host in ["open.east", "open.west"] {
+            is_refused(&settings, sensitive, host, "EAST.EXAMPLE", "HANDLE_AUTHDATA");
         }
     }
 }
@@ -279,7 +299,12 @@ const MAPPED: [[&str; 4]; 6] = [
     ["south-susan", "susan@south.example", "susan\\@south.example@SOUTH.EXAMPLE", "susan@SOUTH.EXAMPLE"],
     ["nobody3", "susan@SOUTH.EXAMPLE", "susan@SOUTH.EXAMPLE", "susan@SOUTH.EXAMPLE"],
 ];
-const HOSTS: [&str; 3] = ["mbx.east", "open.west", "open.south"];
+/// Account, engine, back ends: the first by its own list, the last without forwardable evidence.
+const BRIDGES: [(&str, &str, [&str; 3]); 3] = [
+    (TRANSITION, "native", ["mbx.east", "open.west", "open.south"]),
+    (TRANSITION, "gssapi", ["mbx.east", "open.west", "open.south"]),
+    (WINDOWS, "native", ["open.east", "open.west", "open.south"]),
+];
 
 /// The whole bridge: mapping, relay, both engines, token, proof of the server, audit.
 #[tokio::test]
@@ -290,11 +315,11 @@ async fn an_account_of_any_realm_reaches_back_ends_of_any_realm_and_is_audited_a
     // The right name in the wrong realm.
     rows.push(("nobody4", "alice@WEST.EXAMPLE", lab.realm_sid("alice@EAST.EXAMPLE")));
     let address = back_end(lab.path("realms/services.keytab")).await;
-    for engine in ["native", "gssapi"] {
-        let mut settings = with_all_realms(&lab, TRANSITION);
+    for (account, engine, hosts) in BRIDGES {
+        let mut settings = with_all_realms(&lab, account);
         settings.mapping = mapping(&lab, &rows);
         settings.kerberos = format!("engine = {engine:?}\n");
-        settings.more.extend(HOSTS.map(|host| {
+        settings.more.extend(hosts.map(|host| {
             format!(
                 "[[backend]]\nname = \"{host}\"\nurl = \"http://{address}\"\ntransport = \"http\"\nspn = \"HTTP/{host}.example\"\n\
                  [[route]]\npath = \"/{host}\"\nbackend = \"{host}\"\n"
@@ -305,7 +330,7 @@ async fn an_account_of_any_realm_reaches_back_ends_of_any_realm_and_is_audited_a
             let (user, realm) = account.split_once('@').expect("a realm");
             let logon_name = format!("{}\\{user}", realm.strip_suffix(".EXAMPLE").expect("a domain"));
             let mut device = Device::connect(&lab, bridge.address, certificate).await;
-            for host in HOSTS {
+            for host in hosts {
                 let answer = device.request(Method::OPTIONS, &format!("/{host}"), "").await;
                 assert_eq!((answer.status, answer.user()), (200, Some(client)), "{engine}: {certificate} to {host}");
                 let event = event_of(&bridge, &answer);
@@ -316,7 +341,7 @@ async fn an_account_of_any_realm_reaches_back_ends_of_any_realm_and_is_audited_a
         }
         for certificate in ["two-alices", "nobody4"] {
             let mut device = Device::connect(&lab, bridge.address, certificate).await;
-            let answer = device.request(Method::OPTIONS, "/mbx.east", "").await;
+            let answer = device.request(Method::OPTIONS, &format!("/{}", hosts[0]), "").await;
             let event = event_of(&bridge, &answer);
             assert_eq!((answer.status, &event["reason"]), (403, &"sid-mismatch".into()), "{certificate}");
             assert_eq!(event["account"], Value::Null, "nobody was proved");
@@ -375,8 +400,7 @@ async fn on_samba_resource_based_delegation_needs_no_list_of_ours() {
     is_refused_by_samba("svc-bridge", "bridge", "alice", "HTTP/notlisted.corp.example").await;
 }
 
-/// Windows takes such evidence for resource-based delegation, unless the user is sensitive (MS-SFU 3.2.5.2.2); neither Samba's KDC nor
-/// MIT's does. That it was asked, and refused, shows that the bridge leaves this to the KDC.
+/// Samba's KDC, unlike Windows, takes such evidence for nothing. That it was asked shows that the bridge leaves this to the KDC.
 #[tokio::test]
 async fn on_samba_evidence_that_is_not_forwardable_is_sent_and_refused_whoever_is_the_reason() {
     let rows = [

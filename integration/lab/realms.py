@@ -42,9 +42,8 @@ REQUIRES_PRE_AUTH, DISALLOW_FORWARDABLE, OK_TO_AUTH_AS_DELEGATE = 0x80, 0x2, 0x2
 # MS-SAMR 2.2.1.12
 USER_NORMAL_ACCOUNT, USER_NOT_DELEGATED = 0x10, 0x4000
 
-# With protocol transition; the same list without it; no list at all.
-TRANSITION, PLAIN, LISTLESS = (f"svc-{name}@{EAST}" for name in ("transition", "plain", "listless"))
-BRIDGES = (TRANSITION, PLAIN, LISTLESS)
+# With protocol transition; the same list without it; no list at all; as the second, at a KDC that treats evidence as Windows does.
+BRIDGES = [f"svc-{name}@{EAST}" for name in ("transition", "plain", "listless", "windows")]
 
 
 def service(name, realm):
@@ -94,13 +93,14 @@ class Realm:
         for suffix, (realm, via) in REFERRALS[name].items():
             self.lines.append(f"referral {suffix} {realm} {via}")
 
-    def add(self, principal, attributes=0, key=None, aliases=(), to=(), accepts=()):
+    def add(self, principal, attributes=0, key=None, aliases=(), to=(), accepts=(), as_windows=False):
         self.keys[principal] = key or secrets.token_bytes(32)
         self.lines += [f"principal {principal}", f"attribute {attributes:x}"]
         self.lines.append(f"key {AES256} 1 {self.keys[principal].hex()}")
         self.lines += [f"alias {alias}" for alias in aliases]
         self.lines += [f"delegates-to {name}" for name in to]
         self.lines += [f"accepts-from {name}" for name in accepts]
+        self.lines += ["as-windows yes"] * as_windows
 
     def add_account(self, name, rid, attributes=0, control=0, upn=None, **more):
         upn = upn or f"{name}@{self.name.lower()}"
@@ -128,6 +128,7 @@ def fill():
     east.add_account("svc-transition", 1101, OK_TO_AUTH_AS_DELEGATE, to=listed)
     east.add_account("svc-plain", 1102, to=listed)
     east.add_account("svc-listless", 1103)
+    east.add_account("svc-windows", 1104, to=listed, as_windows=True)
     for realm in realms:
         realm.add(service("mbx", realm.name))
         realm.add(service("open", realm.name), accepts=BRIDGES)

@@ -10,15 +10,19 @@
  *   key ETYPE KVNO HEX          newest first
  *   pac TYPE HEX                a buffer of its PAC (MS-PAC 2.4)
  *   attribute BITS              KRB5_KDB_* attributes, hexadecimal
+ *   as-windows yes              evidence for it need not be forwardable where delegation is resource-based
  *   delegates-to NAME@REALM     classic delegation, on the account that delegates
  *   accepts-from NAME@REALM     resource-based delegation, on the account that is delegated to
  *   referral SUFFIX REALM VIA   names in this DNS suffix belong to that realm; the next realm on the way there
  */
 
+#define _GNU_SOURCE
+
 #include <krb5.h>
 #include <kdb.h>
 #include <profile.h>
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +35,11 @@
 #define MAX_BUFFERS 4
 
 #define LIFE (10 * 60 * 60)
+
+/* KERB_VALIDATION_INFO (MS-PAC 2.5) behind its NDR headers, and USER_NOT_DELEGATED (MS-SAMR 2.2.1.12). */
+#define PAC_LOGON_INFO 1
+#define USER_ACCOUNT_CONTROL_AT 184
+#define USER_NOT_DELEGATED 0x4000
 
 struct key {
     krb5_int16 etype;
@@ -51,7 +60,7 @@ struct account {
     struct buffer pac[MAX_BUFFERS];
     krb5_principal delegates_to[MAX_LIST];
     krb5_principal accepts_from[MAX_LIST];
-    int n_aliases, n_keys, n_pac, n_delegates_to, n_accepts_from;
+    int n_aliases, n_keys, n_pac, n_delegates_to, n_accepts_from, as_windows;
     struct account *next;
 };
 
@@ -111,6 +120,10 @@ describe(krb5_context context, struct account *account, const char *word, const 
         return account->n_aliases < MAX_LIST && (account->aliases[account->n_aliases++] = strdup(first)) != NULL;
     if (strcmp(word, "attribute") == 0) {
         account->attributes |= strtol(first, NULL, 16);
+        return 1;
+    }
+    if (strcmp(word, "as-windows") == 0) {
+        account->as_windows = 1;
         return 1;
     }
     if (strcmp(word, "delegates-to") == 0)
@@ -435,6 +448,36 @@ lists(krb5_context context, krb5_principal *list, int count, krb5_const_principa
     return 0;
 }
 
+/* Of the request at hand; the KDC has one at a time. */
+static int evidence_is_forwardable = 1;
+
+/*
+ * MIT's KDC refuses evidence that is not forwardable before it asks a module. A domain controller does not, where delegation is
+ * resource-based (MS-SFU 3.2.5.2.2). Preloaded into the KDC, this takes the place of libkrb5's function, which the KDC calls for a
+ * decrypted ticket, last for the evidence; it hides the lack of the flag where an account asks for it. check_allowed_to_delegate and
+ * issue_pac do not forget it.
+ */
+krb5_error_code
+krb5_kdc_verify_ticket(krb5_context context, const krb5_enc_tkt_part *ticket, krb5_const_principal server, const krb5_keyblock *key,
+                       const krb5_keyblock *krbtgt_key, krb5_pac *pac)
+{
+    static __typeof__(krb5_kdc_verify_ticket) *original;
+    struct realm *realm = realm_of(context);
+    struct account *account;
+    krb5_error_code ret;
+
+    if (original == NULL)
+        original = (__typeof__(original))dlsym(RTLD_NEXT, "krb5_kdc_verify_ticket");
+    ret = original == NULL ? ENOSYS : original(context, ticket, server, key, krbtgt_key, pac);
+    if (ret != 0 || realm == NULL)
+        return ret;
+    evidence_is_forwardable = (ticket->flags & TKT_FLG_FORWARDABLE) != 0;
+    account = find(context, realm, server);
+    if (account != NULL && account->as_windows)
+        ((krb5_enc_tkt_part *)ticket)->flags |= TKT_FLG_FORWARDABLE;
+    return 0;
+}
+
 /* The classic list is the delegating account's. Without a target: is there a list at all? */
 static krb5_error_code
 check_allowed_to_delegate(krb5_context context, krb5_const_principal client, const krb5_db_entry *server, krb5_const_principal proxy)
@@ -448,7 +491,7 @@ check_allowed_to_delegate(krb5_context context, krb5_const_principal client, con
     if (proxy == NULL)
         allowed = account->n_delegates_to > 0;
     else
-        allowed = lists(context, account->delegates_to, account->n_delegates_to, proxy);
+        allowed = evidence_is_forwardable && lists(context, account->delegates_to, account->n_delegates_to, proxy);
     return allowed ? 0 : KRB5KDC_ERR_BADOPTION;
 }
 
@@ -479,12 +522,21 @@ check_transited_realms(krb5_context context, const krb5_data *transited, const k
 
 /* --- the PAC ------------------------------------------------------------------------------- */
 
+/* Such users are not delegated; where the flag of the evidence does not say so, their account does. */
+static int
+is_sensitive(const krb5_data *logon_info)
+{
+    unsigned char *at = (unsigned char *)logon_info->data + USER_ACCOUNT_CONTROL_AT;
+
+    return logon_info->length >= USER_ACCOUNT_CONTROL_AT + 4 && ((at[0] | at[1] << 8) & USER_NOT_DELEGATED) != 0;
+}
+
 /* The signatures and the client information are the KDC's own work; the rest is the account's, or is handed on. */
 static krb5_error_code
 issue_pac(krb5_context context, unsigned int flags, krb5_db_entry *client, krb5_keyblock *replaced, krb5_db_entry *server,
           krb5_db_entry *signing, krb5_timestamp authtime, krb5_pac old, krb5_pac new, krb5_data ***indicators)
 {
-    static const krb5_ui_4 handed_on[] = { 1 /* LOGON_INFO */, 12 /* UPN_DNS_INFO */ };
+    static const krb5_ui_4 handed_on[] = { PAC_LOGON_INFO, 12 /* UPN_DNS_INFO */ };
     struct account *account = client == NULL ? NULL : (struct account *)client->e_data;
     krb5_error_code ret = 0;
     krb5_data value;
@@ -504,7 +556,10 @@ issue_pac(krb5_context context, unsigned int flags, krb5_db_entry *client, krb5_
     for (i = 0; ret == 0 && i < sizeof(handed_on) / sizeof(*handed_on); i++) {
         if (krb5_pac_get_buffer(context, old, handed_on[i], &value) != 0)
             continue;
-        ret = krb5_pac_add_buffer(context, new, handed_on[i], &value);
+        if (i == 0 && (flags & KRB5_KDB_FLAG_CONSTRAINED_DELEGATION) && !evidence_is_forwardable && is_sensitive(&value))
+            ret = KRB5KDC_ERR_BADOPTION;
+        else
+            ret = krb5_pac_add_buffer(context, new, handed_on[i], &value);
         krb5_free_data_contents(context, &value);
     }
     return ret;
