@@ -33,4 +33,5 @@ mod lifetime;
 mod mapping;
 mod minting;
 mod quiet_hit;
+mod realms;
 mod revocation;

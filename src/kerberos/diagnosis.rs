@@ -79,10 +79,10 @@ impl Diagnosis {
         }
         let evidence = self.stage("identity", || {
             let evidence = acquirer.open_evidence(&user, target)?;
-            let sid = acquirer.identify(principal, &evidence)?;
+            let account = acquirer.identify(principal, &evidence)?;
             let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
-            let etype = evidence.etype().name();
-            let seen = format!("{}@{}, SID {sid}, {forwardable}, {etype}", evidence.client(), evidence.client_realm());
+            let (client, realm, etype) = (evidence.client(), evidence.client_realm(), evidence.etype().name());
+            let seen = format!("{client}@{realm} is {}, SID {}, {forwardable}, {etype}", account.logon_name, account.sid);
             Ok((evidence, seen))
         })?;
         let own_key = evidence.etype().number();
@@ -92,9 +92,10 @@ impl Diagnosis {
             let ticket = acquirer.service_ticket(&user, target, &evidence)?;
             let etype = Etype::name_of(ticket.ticket_etype);
             let seen = format!(
-                "{} bytes for {}, {etype}, session key {}",
+                "{} bytes for {}@{}, {etype}, session key {}",
                 ticket.ticket.len(),
                 target.spn,
+                ticket.server_realm,
                 ticket.session_key.etype().name()
             );
             Ok((ticket, seen))

@@ -184,6 +184,7 @@ impl TicketFacts {
     fn for_hit(&self) -> Self {
         Self {
             client: self.client.clone(),
+            account: self.account.clone(),
             sid: self.sid.clone(),
             spn: self.spn.clone(),
             stages: Vec::new(),
@@ -200,6 +201,8 @@ pub struct TicketFacts {
     pub id: TicketId,
     /// Client name and realm as the KDC wrote them.
     pub client: String,
+    /// `DOMAIN\account` from the evidence ticket's PAC: the same whatever name the account was asked for by.
+    pub account: String,
     /// SID from the evidence ticket's PAC.
     pub sid: Option<Sid>,
     /// Service principal name.

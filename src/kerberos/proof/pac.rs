@@ -105,6 +105,14 @@ impl Pac {
         &self.logon.domain
     }
 
+    /// `DOMAIN\account`, the one name of the account whatever it was asked for by; for log and audit.
+    pub fn logon_name(&self) -> String {
+        let plain = |text: &str| {
+            text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect::<String>()
+        };
+        format!("{}\\{}", plain(self.domain()), plain(self.account()))
+    }
+
     /// USER_ACCOUNT codes (MS-SAMR 2.2.1.12), which are not those of the directory's userAccountControl.
     pub fn user_account_control(&self) -> u32 {
         self.logon.user_account_control

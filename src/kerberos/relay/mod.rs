@@ -291,7 +291,9 @@ impl Server {
                 if let Some(realm) = ticket.granting_realm.as_ref().filter(|realm| !self.upstream.lists(realm)) {
                     self.unlisted(request, Some(answered), realm.clone(), started);
                 }
-                if let Some(subject) = request.subject.clone() {
+                // On the way to another realm's back end, referral tickets in the user's name are exchanged for others.
+                let inherited = || request.header.and_then(|header| self.observer.whose(&header));
+                if let Some(subject) = request.subject.clone().or_else(inherited) {
                     self.observer.issued(ticket.digest, subject);
                 }
             }

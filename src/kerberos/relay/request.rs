@@ -15,6 +15,10 @@ const TGS_REQ: u8 = tag::application(12);
 const TGS_REP: u8 = tag::application(13);
 const KRB_ERROR: u8 = tag::application(30);
 const TICKET: u8 = tag::application(1);
+const AP_REQ: u8 = tag::application(14);
+
+/// RFC 4120 section 5.2.7.1
+const PA_TGS_REQ: i32 = 1;
 
 /// MS-SFU 2.2.1
 const PA_FOR_USER: i32 = 129;
@@ -70,6 +74,8 @@ pub(super) struct KdcRequest {
     pub(super) subject: Option<Subject>,
     /// First additional ticket: the evidence of an S4U2Proxy request.
     pub(super) evidence: Option<TicketDigest>,
+    /// The ticket that a TGS-REQ is made with: ours or, on the way to a back end of another realm, one for the user.
+    pub(super) header: Option<TicketDigest>,
 }
 
 impl KdcRequest {
@@ -83,9 +89,9 @@ impl KdcRequest {
         if version != 5 || kind != if exchange == Exchange::As { 10 } else { 12 } {
             return Err(DerError::Value);
         }
-        let user = match request.explicit_optional(3, tag::SEQUENCE)? {
-            Some(padata) => s4u_user(Reader::new(padata))?,
-            None => None,
+        let (user, header) = match request.explicit_optional(3, tag::SEQUENCE)? {
+            Some(padata) => read_padata(Reader::new(padata))?,
+            None => (None, None),
         };
         let mut body = Reader::new(request.explicit(4, tag::SEQUENCE)?);
         request.finish()?;
@@ -105,7 +111,7 @@ impl KdcRequest {
             Exchange::As => cname.map(|name| Subject { name, realm: realm.clone() }),
             Exchange::Tgs => user,
         };
-        Ok(Self { exchange, realm, sname, subject, evidence })
+        Ok(Self { exchange, realm, sname, subject, evidence, header })
     }
 }
 
@@ -150,14 +156,16 @@ fn reply_ticket(bytes: &[u8], expected: u8) -> Result<TicketFacts, DerError> {
     Err(DerError::Truncated)
 }
 
-/// The user an S4U2Self request names. Both forms carry the same name when both are there.
-fn s4u_user(mut padata: Reader<'_>) -> Result<Option<Subject>, DerError> {
-    let mut user = None;
+/// The user an S4U2Self request names (both forms carry the same name when both are there), and the ticket a request is made with.
+fn read_padata(mut padata: Reader<'_>) -> Result<(Option<Subject>, Option<TicketDigest>), DerError> {
+    let (mut user, mut header) = (None, None);
     while !padata.is_empty() {
         let mut entry = padata.nested(tag::SEQUENCE)?;
         let kind = der::signed32(entry.explicit(1, tag::INTEGER)?)?;
         let value = entry.explicit(2, tag::OCTET_STRING)?;
         match kind {
+            // Whose it is is good to know; a request whose ticket cannot be read is the KDC's to refuse.
+            PA_TGS_REQ => header = header_ticket(value).ok(),
             PA_FOR_USER => {
                 let mut fields = Reader::new(der::only(value, tag::SEQUENCE)?);
                 let name = principal_name(fields.read(tag::context(0))?)?;
@@ -174,7 +182,16 @@ fn s4u_user(mut padata: Reader<'_>) -> Result<Option<Subject>, DerError> {
             _ => {}
         }
     }
-    Ok(user)
+    Ok((user, header))
+}
+
+/// The ticket of an AP-REQ (RFC 4120 section 5.5.1).
+fn header_ticket(ap_req: &[u8]) -> Result<TicketDigest, DerError> {
+    let mut fields = Reader::new(der::only(der::only(ap_req, AP_REQ)?, tag::SEQUENCE)?);
+    for field in 0..3 {
+        fields.read(tag::context(field))?;
+    }
+    Ok(ticket_facts(Reader::new(fields.read(tag::context(3))?).read(TICKET)?)?.digest)
 }
 
 /// Contents of a Ticket's APPLICATION tag.

@@ -389,6 +389,24 @@ async fn an_s4u2proxy_error_finds_its_user_by_the_evidence_ticket() {
     }
 }
 
+/// Over two trusts: the user's referral ticket to the first realm is exchanged for one to the second without naming anybody.
+#[tokio::test]
+async fn an_s4u2proxy_error_finds_its_user_through_a_referral_ticket_that_was_exchanged_for_another() {
+    let [evidence, first, second] =
+        [b"evidence", b"referral", b"exchange"].map(|sealed| ticket(&["krbtgt", "CORP.EXAMPLE"], sealed));
+    let refusal = krb_error(13, None, None);
+    let replies = [&evidence, &first, &second].map(|ticket| reply(Exchange::Tgs, ticket));
+    let kdc = FakeKdc::start(Does::Script(replies.into_iter().chain([refusal.clone()]).collect()));
+    let relay = relay(&[&kdc]);
+    let (since, alice) = (Instant::now(), user("alice"));
+    relay.ask(&Ask::s4u2self("alice")).await;
+    relay.ask(&Ask::s4u2proxy(&evidence, "mbx1.corp.example")).await;
+    relay.ask(&Ask { header: Some(first), ..Ask::new(Exchange::Tgs, &["krbtgt", "CORP.EXAMPLE"]) }).await;
+    assert_eq!(relay.ask(&Ask::s4u2proxy(&second, "mbx1.corp.example")).await, refusal);
+    let report = relay.observer.report(&Sought { code: Some(13), ..sought(Whom::User(&alice, None), since) });
+    assert!(report.is_some_and(|report| report.proxy));
+}
+
 #[tokio::test]
 async fn a_tgs_error_on_nobodys_behalf_is_our_accounts() {
     let kdc = FakeKdc::start(Does::Answers(krb_error(7, None, None)));

@@ -106,6 +106,7 @@ fn errors_are_copied_for_a_recording_with_what_was_asked_for_and_only_once_someb
         sname: None,
         subject: subject.then(|| Subject { name: name("alice"), realm: "CORP.EXAMPLE".into() }),
         evidence: evidence.then_some([7; 32]),
+        header: None,
     };
     observer.copy_error(&request(Exchange::As, true, false), b"before");
     let copies = observer.copy_errors();
