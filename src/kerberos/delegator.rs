@@ -55,8 +55,8 @@ impl Delegator {
 
 /// Acquires and prepares a ticket. Owns what it needs: it outlives the request that started it.
 async fn acquire(workers: Workers, shared: Arc<Shared>, grant: Grant) -> Result<CachedTicket, Failure> {
-    let queue_until = Instant::now() + shared.config.acquire_timeout;
-    let acquired = workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), queue_until).await?;
+    let deadline = Instant::now() + shared.config.acquire_timeout;
+    let acquired = workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), deadline).await?;
     let ticket = cached(acquired, &grant, &shared.config)?;
     let facts = &ticket.facts;
     let sid = facts.sid.as_ref().map(ToString::to_string);

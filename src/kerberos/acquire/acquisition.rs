@@ -70,16 +70,26 @@ pub(in crate::kerberos) struct Acquirer {
     cache: String,
     impersonator: Option<(Impersonator, Instant)>,
     reset: Option<Instant>,
+    /// Of the acquisition under way, for all its exchanges together.
+    deadline: Option<Instant>,
 }
 
 impl Acquirer {
     pub(in crate::kerberos) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, cache: fresh_cache(), impersonator: None, reset: None }
+        Self { shared, cache: fresh_cache(), impersonator: None, reset: None, deadline: None }
     }
 
-    /// Both tickets, or the stage that failed and why.
-    pub(in crate::kerberos) fn acquire(&mut self, principal: &Principal, target: &Target) -> Result<Acquired, Failure> {
+    /// Both tickets, or the stage that failed and why. The relay ends every exchange with a KDC at `deadline`.
+    pub(in crate::kerberos) fn acquire(
+        &mut self,
+        principal: &Principal,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Acquired, Failure> {
         self.shared.acquisitions.fetch_add(1, Ordering::Relaxed);
+        let (name, realm) = principal_name(principal.name());
+        let _declared = self.shared.relay.until(Whom::User(&name, realm), deadline);
+        self.deadline = Some(deadline);
         let mut clock = StageClock::start();
         self.tgt()?;
         clock.lap("tgt");
@@ -120,10 +130,10 @@ impl Acquirer {
             kept
         } else {
             let since = Instant::now();
-            let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache).map_err(|error| {
-                let sought = Whom::OurAccount(config.principal.name());
-                self.shared.explain(Stage::Tgt, &error, sought, None, since)
-            })?;
+            let ours = Whom::OurAccount(config.principal.name());
+            let _declared = self.deadline.map(|deadline| self.shared.relay.until(ours, deadline));
+            let acquired = Impersonator::acquire(&config.principal, &config.keytab, &self.cache)
+                .map_err(|error| self.shared.explain(Stage::Tgt, &error, ours, None, since))?;
             (acquired, Instant::now())
         };
         Ok(&self.impersonator.insert(kept).0)
@@ -150,7 +160,9 @@ impl Acquirer {
     pub(in crate::kerberos) fn open_evidence(&self, user: &Impersonated, target: &Target) -> Result<EvidenceTicket, Failure> {
         let exported = export(user)?;
         let own = &self.shared.config.principal;
-        let evidence = &exported.evidence(own)?.ticket;
+        let credential = exported.evidence(own)?;
+        let evidence = &credential.ticket;
+        self.shared.relay.ticket_starts(evidence, credential.start_time, credential.auth_time);
         let etype = TicketParts::parse(evidence).map_err(ExportError::from)?.enc_part.etype;
         if etype == Etype::Rc4Hmac.number() && !target.allow_rc4 {
             let detail = format!("the evidence ticket is RC4: {own} has no AES key in the domain, or none in the keytab");
@@ -209,6 +221,7 @@ impl Acquirer {
         evidence: &EvidenceTicket,
     ) -> Result<ServiceTicket, Failure> {
         let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
+        self.shared.relay.ticket_starts(&ticket.ticket, ticket.start_time, ticket.auth_time);
         for number in [ticket.ticket_etype, ticket.session_key.etype().number()] {
             match Etype::from_number(number) {
                 None => return Err(Failure::new(Cause::EtypeNotSupported, format!("{}: encryption type {number}", target.spn))),

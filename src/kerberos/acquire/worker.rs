@@ -18,6 +18,7 @@ use crate::policy::Target;
 struct Job {
     principal: Arc<Principal>,
     target: Arc<Target>,
+    deadline: Instant,
     taken_up: oneshot::Sender<()>,
     answer: oneshot::Sender<Result<Acquired, Failure>>,
 }
@@ -42,23 +43,23 @@ impl Workers {
         Ok(Self { queue: sender })
     }
 
-    /// Both tickets of one user for one SPN, or why not. It is not begun after `queue_until`; once begun it goes on to its end, which the
-    /// relay's deadlines bound.
+    /// Both tickets of one user for one SPN, or why not. It is not begun after `deadline`; once begun it goes on to its end, which comes
+    /// at the deadline as well: the relay sees to it.
     pub(in crate::kerberos) async fn acquire(
         &self,
         principal: Arc<Principal>,
         target: Arc<Target>,
-        queue_until: Instant,
+        deadline: Instant,
     ) -> Result<Acquired, Failure> {
         let (answer, result) = oneshot::channel();
         let (taken_up, begun) = oneshot::channel();
-        let job = Job { principal, target, taken_up, answer };
+        let job = Job { principal, target, deadline, taken_up, answer };
         self.queue.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => Failure::from(Cause::Overloaded),
             TrySendError::Disconnected(_) => Failure::from(Cause::ShuttingDown),
         })?;
         // Giving up drops `result`, by which a worker knows that the job is nobody's any more.
-        match timeout_at(queue_until.into(), begun).await {
+        match timeout_at(deadline.into(), begun).await {
             Ok(Ok(())) => result.await.unwrap_or_else(|_| Err(Failure::new(Cause::AcquisitionTimeout, "the worker ended"))),
             _ => Err(Failure::new(Cause::AcquisitionTimeout, "it waited for a worker too long")),
         }
@@ -73,7 +74,7 @@ fn work(mut acquirer: Acquirer, queue: &Mutex<Receiver<Job>>) {
         if job.answer.is_closed() || job.taken_up.send(()).is_err() {
             continue;
         }
-        let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target));
+        let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target, job.deadline));
         // A panic would be a bug; it costs this acquisition and our TGT, not the worker.
         let result = catch_unwind(attempt).unwrap_or_else(|_| {
             acquirer.reset();
