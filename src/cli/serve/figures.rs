@@ -1,5 +1,7 @@
 //! Figures and forecasts of the running bridge: the metrics file, and a word a day about certificates that end soon.
 
+mod kdcs;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,9 +18,11 @@ use crate::cli::serve::devices::Devices;
 use crate::config::MetricsConfig;
 use crate::directory::Directory;
 use crate::identity::Mapper;
+use crate::kerberos::relay::RelayObserver;
 use crate::revocation::Revocation;
 use crate::roster::Ending;
 use crate::shutdown::Shutdown;
+use kdcs::KdcFigures;
 
 /// The first forecast, when most devices have connected since the start, and the time between two.
 const FIRST_FORECAST: Duration = Duration::from_hours(1);
@@ -27,15 +31,15 @@ const FORECAST_INTERVAL: Duration = Duration::from_hours(24);
 const MAX_NAMED: usize = 500;
 
 /// Writes the metrics file and the forecasts until the bridge stops.
-pub(super) async fn keep(devices: Arc<Devices>, config: Option<MetricsConfig>, shutdown: Shutdown) {
+pub(super) async fn keep(devices: Arc<Devices>, relay: RelayObserver, config: Option<MetricsConfig>, shutdown: Shutdown) {
     let mut next_forecast = Instant::now() + FIRST_FORECAST;
     let mut broken = false;
     loop {
         let within = i64::try_from(devices.admission().expiry_forecast.as_secs()).unwrap_or(i64::MAX);
         if let Some(config) = &config {
-            let (file, devices) = (config.file.clone(), Arc::clone(&devices));
+            let (file, devices, kdcs) = (config.file.clone(), Arc::clone(&devices), KdcFigures(relay.clone()));
             // Neither the disk nor a long roster is for a thread that serves connections.
-            let write = move || metrics::write(&file, &metrics::render(&[&Figures { devices: &devices, within }]));
+            let write = move || metrics::write(&file, &metrics::render(&[&Figures { devices: &devices, within }, &kdcs]));
             let writing = tokio::task::spawn_blocking(write).await;
             let outcome =
                 writing.map_err(|error| error.to_string()).and_then(|written| written.map_err(|error| error.to_string()));

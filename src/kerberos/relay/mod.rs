@@ -425,4 +425,6 @@ impl Bucket {
 }
 
 #[cfg(test)]
+pub(crate) mod testkit;
+#[cfg(test)]
 mod tests;

@@ -337,12 +337,12 @@ impl RelayObserver {
         match degree {
             Degree::Good => tracing::info!(realm, %kdc, seconds, "a KDC's clock is near ours again"),
             Degree::Notable => {
-                tracing::warn!(realm, %kdc, seconds, ?tolerance, "a KDC's clock and ours drift apart; synchronise both")
+                tracing::warn!(realm, %kdc, seconds, ?tolerance, "a KDC's clock and ours drift apart; synchronise both");
             }
-            Degree::Grave => tracing::error!(
-                realm, %kdc, seconds, ?tolerance,
-                "a KDC's clock is so far from ours that it is about to refuse us; synchronise both"
-            ),
+            Degree::Grave => {
+                let words = "a KDC's clock is so far from ours that it refuses us, or soon will; synchronise both";
+                tracing::error!(realm, %kdc, seconds, ?tolerance, "{words}");
+            }
         }
     }
 }

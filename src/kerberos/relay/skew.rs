@@ -68,7 +68,7 @@ impl Degree {
 mod tests {
     use super::*;
 
-    const TOLERANCE: Duration = Duration::from_secs(300);
+    const TOLERANCE: Duration = Duration::from_mins(5);
 
     fn window(sent: u64, received: u64) -> Window {
         Window::new(UNIX_EPOCH + Duration::from_millis(sent), UNIX_EPOCH + Duration::from_millis(received))

@@ -349,7 +349,7 @@ async fn silent_kdcs_cost_an_acquisition_its_deadline_once_and_not_once_an_excha
         assert_eq!(acquire(&relay, &ticket(&["svc-bridge"], b"for alice")).await, 0);
         let took = started.elapsed();
         assert!(took >= DEADLINE, "{took:?}");
-        beyond = beyond.min(took - DEADLINE);
+        beyond = beyond.min(took.saturating_sub(DEADLINE));
         if beyond < TOLERANCE {
             break;
         }

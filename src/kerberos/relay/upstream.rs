@@ -106,7 +106,7 @@ impl Upstream {
             // What went wrong was told.
             let _ = self.locate(kdcs, self.kdc_timeout).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Asks the realm's KDCs in turn until the acquisition's deadline. A silent one costs `kdc_timeout`, and at most half of the time

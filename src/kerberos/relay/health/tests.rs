@@ -35,7 +35,9 @@ fn fail(health: &Health, host: &str) {
 }
 
 fn fail_all(health: &Health) {
-    HOSTS.iter().for_each(|host| fail(health, host));
+    for host in HOSTS {
+        fail(health, host);
+    }
 }
 
 fn rest(health: &Health, host: &str) -> Duration {
@@ -122,7 +124,7 @@ async fn while_the_circuit_is_open_one_exchange_a_second_and_one_at_a_time_asks(
     }
     drop(probe);
     refusal(&health);
-    pass(PROBE_PAUSE - Duration::from_millis(1)).await;
+    pass(PROBE_PAUSE.saturating_sub(Duration::from_millis(1))).await;
     refusal(&health);
     pass(Duration::from_millis(1)).await;
     assert!(ask(&health).is_some(), "however the one before ended, and however long the outage");
