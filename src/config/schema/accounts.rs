@@ -24,7 +24,12 @@ pub(super) static KERBEROS: Table = Table {
         ),
         key("workers", Count(1, 256), Default("4"), "ticket acquisitions at a time"),
         key("queue", Count(1, 1_000_000), Default("1024"), "ticket acquisitions waiting at most"),
-        key("acquire_timeout", Kind::Duration(ms(100), hours(1)), Default("5s"), "time for both tickets of one user"),
+        key(
+            "acquire_timeout",
+            Kind::Duration(ms(100), hours(1)),
+            Default("5s"),
+            "time for both tickets of one user, all exchanges with KDCs together",
+        ),
         key("kdc_timeout", Kind::Duration(ms(50), hours(1)), Default("2s"), "time for one exchange with one KDC"),
         key(
             "soft_age",
@@ -38,7 +43,12 @@ pub(super) static KERBEROS: Table = Table {
             Default("4h"),
             "how long past `soft_age` a ticket serves while no KDC answers; `0s`: not at all",
         ),
-        key("clock_skew", Kind::Duration(ms(0), hours(1)), Default("5m"), "taken off the end of every ticket"),
+        key(
+            "clock_skew",
+            Kind::Duration(ms(0), hours(1)),
+            Default("5m"),
+            "taken off the end of every ticket; a KDC's clock that is off by a fifth of it is reported",
+        ),
         key("cache_bytes", Size(MIB, 1024 * GIB), Default("256MiB"), "tickets kept at most"),
         key(
             "denied_groups",

@@ -252,8 +252,11 @@ impl RelayObserver {
         let (realm, kdc, window) = (issued.realm.clone(), issued.kdc.clone(), issued.window);
         drop(tickets);
         let earliest = start.saturating_mul(1000);
-        let latest = if start == authenticated { i64::MAX } else { earliest.saturating_add(999) };
-        self.clock(&realm, &kdc, window.skew(earliest, latest));
+        let skew = window.skew(earliest, earliest.saturating_add(999));
+        // Behind our clock it may just have been authenticated long ago.
+        if start != authenticated || skew > 0 {
+            self.clock(&realm, &kdc, skew);
+        }
     }
 
     /// Numbers of every KDC that was named so far, by realm and address.

@@ -133,6 +133,7 @@ impl Upstream {
                 }
             }
         };
+        count(&self.observer.counters().served);
         let mut others = candidates.len();
         for kdc in candidates {
             others -= 1;
@@ -216,9 +217,9 @@ impl Upstream {
         located
     }
 
-    /// Time enough to be judged by.
+    /// Time enough to be judged by: less than half of an acquisition's time that is no longer than `kdc_timeout`.
     fn fair(&self) -> Duration {
-        self.kdc_timeout / 4
+        self.kdc_timeout / 3
     }
 }
 
