@@ -129,7 +129,9 @@ async fn silence_at_any_stage_of_an_acquisition_costs_its_deadline_and_no_more()
 async fn a_slow_kdc_costs_an_acquisition_its_deadline_and_not_the_sum_of_its_exchanges() {
     let lab = Lab::get();
     let way = Way::slow(FOR_EVER, Duration::from_millis(300)).await;
-    let bridge = Bridge::start(&settings(&lab, &[&way]));
+    let mut settings = settings(&lab, &[&way]);
+    settings.kerberos = format!("kdc_timeout = \"{0}ms\"\nacquire_timeout = \"{0}ms\"", DEADLINE.as_millis());
+    let bridge = Bridge::start(&settings);
     let (answer, took) = ask(&lab, &bridge, "alice").await;
     assert_eq!(answer.status, 503);
     println!("five exchanges of 300 ms ended after {took:?}");
