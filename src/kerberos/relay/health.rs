@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! well --fails--> rests 5 s, 10 s, ... 80 s: asked after the others --its rest is over--> one exchange asks it --answers--> well
-//! all of them rest: the circuit is open. Exchanges fail at once but for one at a time, one a second, that asks them all
+//! all of them rest, and one is silent: the circuit is open. Exchanges fail at once but for one at a time, one a second, that asks them all
 //! ```
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ pub(super) struct Health {
 struct State {
     /// Only KDCs that failed last time are in it.
     ill: HashMap<SocketAddr, Ill>,
-    circuit: Option<Circuit>,
+    outage: Option<Outage>,
     no_datagrams: HashMap<SocketAddr, Instant>,
 }
 
@@ -50,9 +50,9 @@ struct Ill {
     probed: bool,
 }
 
-/// Open: no KDC is well.
+/// No KDC is well.
 #[derive(Clone, Copy, Debug)]
-struct Circuit {
+struct Outage {
     since: Instant,
     probe_at: Instant,
     probing: bool,
@@ -71,9 +71,9 @@ pub(super) struct Probe<'a>(&'a Health);
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        if let Some(circuit) = &mut self.0.state().circuit {
-            circuit.probing = false;
-            circuit.probe_at = Instant::now() + PROBE_PAUSE;
+        if let Some(outage) = &mut self.0.state().outage {
+            outage.probing = false;
+            outage.probe_at = Instant::now() + PROBE_PAUSE;
         }
     }
 }
@@ -92,7 +92,7 @@ impl Health {
         if !located.is_empty() && located.iter().all(|kdc| state.ill.contains_key(&kdc.address)) {
             return self.plan_without_any(&mut state, located, now);
         }
-        state.circuit = None;
+        state.outage = None;
         let mut probing = false;
         let (mut ready, mut resting) = (Vec::new(), Vec::new());
         for kdc in located {
@@ -110,19 +110,24 @@ impl Health {
         Plan::Ask(ready, None)
     }
 
-    /// No KDC is well: one exchange asks them, the longest left alone first, so that each gets its turn within the exchange's time.
+    /// No KDC is well. If one of them is silent, one exchange asks them, the longest left alone first, so that each gets its turn within the
+    /// exchange's time. Where all of them say at once that they are not there, asking costs nothing, and finds them back at once.
     fn plan_without_any(&self, state: &mut State, mut located: Vec<Kdc>, now: Instant) -> Plan<'_> {
-        let State { ill, circuit, .. } = state;
-        let at = |kdc: &Kdc| ill.get(&kdc.address).map(|ill| ill.at);
-        let circuit = circuit.get_or_insert_with(|| {
-            tracing::error!(realm = %self.realm, kdcs = %told(&located, ill, now), "every KDC has failed: exchanges fail at once until one answers");
+        let State { ill, outage, .. } = state;
+        let of = |kdc: &Kdc| ill.get(&kdc.address);
+        let at = |kdc: &Kdc| of(kdc).map(|ill| ill.at);
+        let outage = outage.get_or_insert_with(|| {
+            tracing::error!(realm = %self.realm, kdcs = %told(&located, ill, now), "every KDC of the realm has failed");
             let last = located.iter().filter_map(at).max().unwrap_or(now);
-            Circuit { since: now, probe_at: last + PROBE_PAUSE, probing: false }
+            Outage { since: now, probe_at: last + PROBE_PAUSE, probing: false }
         });
-        if circuit.probing || now < circuit.probe_at {
-            return Plan::Fail(format!("circuit open for {}: {}", whole(now - circuit.since), told(&located, ill, now)));
+        if !located.iter().filter_map(of).any(|ill| ill.reason == AttemptError::TimedOut) {
+            return Plan::Ask(located, None);
         }
-        circuit.probing = true;
+        if outage.probing || now < outage.probe_at {
+            return Plan::Fail(format!("circuit open for {}: {}", whole(now - outage.since), told(&located, ill, now)));
+        }
+        outage.probing = true;
         located.sort_by_key(at);
         Plan::Ask(located, Some(Probe(self)))
     }
@@ -133,12 +138,12 @@ impl Health {
         if state.ill.remove(&kdc.address).is_some() {
             tracing::info!(realm = %self.realm, %kdc, "a KDC answers again");
         }
-        if let Some(circuit) = state.circuit.take() {
+        if let Some(outage) = state.outage.take() {
             let now = Instant::now();
             for ill in state.ill.values_mut() {
                 *ill = Ill { rests_until: now, rest: FIRST_REST, probed: false, ..*ill };
             }
-            tracing::info!(realm = %self.realm, %kdc, outage = ?(now - circuit.since), "the realm has a KDC again");
+            tracing::info!(realm = %self.realm, %kdc, lasted = ?(now - outage.since), "the realm has a KDC again");
         }
     }
 
@@ -146,20 +151,19 @@ impl Health {
     pub(super) fn failed(&self, kdc: &Kdc, reason: AttemptError) {
         let now = Instant::now();
         let mut state = self.state();
-        // Addresses that DNS no longer names are forgotten, but not while an outage lasts.
-        if state.circuit.is_none() {
+        let in_outage = state.outage.is_some();
+        if !in_outage {
+            // Addresses that DNS no longer names are forgotten.
             state.ill.retain(|_, ill| ill.rests_until + LONGEST_REST > now);
         }
-        let in_outage = state.circuit.is_some();
         let rest = match state.ill.get_mut(&kdc.address) {
             None => FIRST_REST,
-            Some(ill) if in_outage => {
+            Some(ill) if !in_outage && (ill.probed || ill.rests_until <= now) => (ill.rest * 2).min(LONGEST_REST),
+            Some(ill) => {
+                // It rests already: this exchange started before that, or had nobody else to ask.
                 *ill = Ill { reason, at: now, ..*ill };
                 return;
             }
-            Some(ill) if ill.probed || ill.rests_until <= now => (ill.rest * 2).min(LONGEST_REST),
-            // It rests already: this exchange started before that, or had nobody else to ask.
-            Some(_) => return,
         };
         state.ill.insert(kdc.address, Ill { reason, at: now, rests_until: now + rest, rest, probed: false });
         drop(state);

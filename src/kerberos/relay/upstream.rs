@@ -148,6 +148,9 @@ impl Upstream {
                 Err(reason) => failed.attempts.push((kdc, reason)),
             }
         }
+        if failed.trouble.is_none() && left(deadline).is_zero() {
+            failed.trouble = Some("the acquisition's time was over".to_owned());
+        }
         Err(failed)
     }
 

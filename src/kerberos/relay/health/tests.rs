@@ -131,6 +131,22 @@ async fn while_the_circuit_is_open_one_exchange_a_second_and_one_at_a_time_asks(
 }
 
 #[tokio::test(start_paused = true)]
+async fn kdcs_that_say_at_once_that_they_are_not_there_are_asked_by_everybody_until_one_falls_silent() {
+    let health = health();
+    for host in HOSTS {
+        health.failed(&kdc(host), AttemptError::Refused);
+    }
+    for _ in 0..3 {
+        assert_eq!(order(&health), HOSTS, "it costs nothing, and finds them back at once");
+    }
+    fail(&health, HOSTS[1]);
+    pass(PROBE_PAUSE).await;
+    let (_, probe) = ask(&health).unwrap();
+    assert!(probe.is_some());
+    assert!(refusal(&health).contains("192.0.2.2:88: no answer in time 1 s ago"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_probe_starts_with_the_kdc_that_was_left_alone_longest() {
     let health = health();
     for host in [HOSTS[1], HOSTS[2], HOSTS[0]] {

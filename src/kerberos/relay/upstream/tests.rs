@@ -121,7 +121,7 @@ async fn a_realm_is_served_again_within_seconds_of_its_kdcs_return() {
     let upstream = upstream(&[&fake]);
     let realm = &upstream.realms["CORP.EXAMPLE"];
     for _ in 0..100 {
-        realm.health.failed(&kdc(&fake), AttemptError::Refused);
+        realm.health.failed(&kdc(&fake), AttemptError::TimedOut);
     }
     assert!(exchange(&upstream, None, None).await.is_err());
     tokio::time::advance(Duration::from_secs(1)).await;
