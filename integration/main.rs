@@ -34,4 +34,5 @@ mod mapping;
 mod minting;
 mod quiet_hit;
 mod realms;
+mod relay;
 mod revocation;

@@ -136,10 +136,11 @@ fn kdcs(relay: &RelayObserver, failure: Option<&Failure>) -> Result<((), String)
     if let Some(failure) = failure.filter(|failure| failure.cause.stage() == Stage::Kdc) {
         return Err(failure.clone());
     }
-    let seen = relay.kdcs().into_iter().map(|numbers| {
-        let answered = numbers.requests.saturating_sub(numbers.failures);
+    let asked = relay.kdcs().into_iter().filter(|numbers| numbers.requests > 0);
+    let seen = asked.map(|numbers| {
+        let answered = numbers.requests.saturating_sub(numbers.unanswered());
         let latency = numbers.last_latency.map_or_else(String::new, |took| format!(", last answer in {took:.1?}"));
-        let skew = numbers.skew.map_or_else(String::new, |skew| format!(", clock {skew:+} s from ours"));
+        let skew = numbers.skew.map_or_else(String::new, |skew| format!(", clock {:+} s from ours", skew / 1000));
         format!("{} of {}: {answered} of {} requests answered{latency}{skew}", numbers.kdc, numbers.realm, numbers.requests)
     });
     Ok(((), seen.collect::<Vec<_>>().join("; ")))

@@ -1,6 +1,9 @@
 //! Figures and forecasts of the running bridge: the metrics file, and a word a day about certificates that end soon and SPNs that
 //! use RC4.
 
+mod kdcs;
+mod tickets;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,11 +21,15 @@ use crate::cli::serve::devices::Devices;
 use crate::config::MetricsConfig;
 use crate::directory::Directory;
 use crate::identity::Mapper;
+use crate::kerberos::delegator::Delegator;
 use crate::kerberos::encryption::{Count, Encryption, Rc4Use};
+use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::wire::crypto::Etype;
 use crate::revocation::Revocation;
 use crate::roster::Ending;
 use crate::shutdown::Shutdown;
+use kdcs::KdcFigures;
+use tickets::TicketFigures;
 
 /// The first forecast, when most devices have connected since the start, and the time between two.
 const FIRST_FORECAST: Duration = Duration::from_hours(1);
@@ -30,18 +37,28 @@ const FORECAST_INTERVAL: Duration = Duration::from_hours(24);
 /// Certificates named one by one, in a forecast of the log and in the metrics.
 const MAX_NAMED: usize = 500;
 
+/// The engine behind the proxy, and the relay behind the engine.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    pub(super) tokens: Delegator,
+    pub(super) relay: RelayObserver,
+}
+
 /// Writes the metrics file and the forecasts until the bridge stops.
-pub(super) async fn keep(devices: Arc<Devices>, encryption: Arc<Encryption>, config: Option<MetricsConfig>, shutdown: Shutdown) {
+pub(super) async fn keep(devices: Arc<Devices>, engine: Engine, config: Option<MetricsConfig>, shutdown: Shutdown) {
+    let encryption = engine.tokens.encryption();
     let mut next_forecast = Instant::now() + FIRST_FORECAST;
     let mut broken = false;
     loop {
         let within = i64::try_from(devices.admission().expiry_forecast.as_secs()).unwrap_or(i64::MAX);
         if let Some(config) = &config {
-            let (file, devices, encryption) = (config.file.clone(), Arc::clone(&devices), Arc::clone(&encryption));
+            let (file, devices, engine, encryption) =
+                (config.file.clone(), Arc::clone(&devices), engine.clone(), Arc::clone(&encryption));
             // Neither the disk nor a long roster is for a thread that serves connections.
             let write = move || {
+                let (tickets, kdcs) = (TicketFigures(engine.tokens), KdcFigures(engine.relay));
                 let figures = Figures { devices: &devices, encryption: &encryption, within };
-                metrics::write(&file, &metrics::render(&[&figures]))
+                metrics::write(&file, &metrics::render(&[&figures, &tickets, &kdcs]))
             };
             let writing = tokio::task::spawn_blocking(write).await;
             let outcome =

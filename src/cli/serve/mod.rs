@@ -80,8 +80,9 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     let devices = Devices::new(acceptor, admission);
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
     let relay_config = RelayConfig::from(&kerberos);
-    let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
-    let encryption = tokens.encryption();
+    let observer = relay.observer();
+    let tokens = Delegator::start(kerberos, observer.clone()).map_err(|failure| with_remedy(&failure))?;
+    let engine = figures::Engine { tokens: tokens.clone(), relay: observer };
     let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections)
         .map_err(|error| format!("audit.file cannot be opened: {error} (it must be no pipe and no symbolic link)"))?;
     let limits = HeadLimits {
@@ -101,7 +102,7 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
         stall_timeout: STALL_TIMEOUT,
     };
     tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, shutdown.listen()).run(reload));
-    tokio::spawn(figures::keep(Arc::clone(&devices), encryption, metrics, shutdown.listen()));
+    tokio::spawn(figures::keep(Arc::clone(&devices), engine, metrics, shutdown.listen()));
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");
     let door = Arc::new(Door(devices));

@@ -96,6 +96,8 @@ pub(in crate::kerberos) struct Acquirer {
     cache: String,
     impersonator: Option<Held>,
     reset: Option<Instant>,
+    /// Of the acquisition under way, for all its exchanges together.
+    deadline: Option<Instant>,
 }
 
 /// Our TGT, and the keys it came from: the library may look into their file as long as it has the credential.
@@ -107,12 +109,20 @@ struct Held {
 
 impl Acquirer {
     pub(in crate::kerberos) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, cache: fresh_cache(), impersonator: None, reset: None }
+        Self { shared, cache: fresh_cache(), impersonator: None, reset: None, deadline: None }
     }
 
-    /// Both tickets, or the stage that failed and why.
-    pub(in crate::kerberos) fn acquire(&mut self, principal: &Principal, target: &Target) -> Result<Acquired, Failure> {
+    /// Both tickets, or the stage that failed and why. The relay ends every exchange with a KDC at `deadline`.
+    pub(in crate::kerberos) fn acquire(
+        &mut self,
+        principal: &Principal,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Acquired, Failure> {
         self.shared.acquisitions.fetch_add(1, Ordering::Relaxed);
+        let (name, realm) = principal_name(principal.name());
+        let _declared = self.shared.relay.until(Whom::User(&name, realm), deadline);
+        self.deadline = Some(deadline);
         let mut clock = StageClock::start();
         self.tgt()?;
         clock.lap("tgt");
@@ -170,10 +180,12 @@ impl Acquirer {
 
     fn log_in_with(&self, keys: &Arc<KeySet>) -> Result<Held, Failure> {
         let own = &self.shared.config.principal;
+        let ours = Whom::OurAccount(own.name());
         let impersonator = keys.log_in(|keytab| {
             let since = Instant::now();
+            let _declared = self.deadline.map(|deadline| self.shared.relay.until(ours, deadline));
             Impersonator::acquire(own, &keytab, &self.cache)
-                .map_err(|error| self.shared.explain(Stage::Tgt, &error, Whom::OurAccount(own.name()), None, since))
+                .map_err(|error| self.shared.explain(Stage::Tgt, &error, ours, None, since))
         })?;
         let look_after = Instant::now() + TGT_CHECK.min(impersonator.lifetime() / 4);
         Ok(Held { impersonator, keys: Arc::clone(keys), look_after })
@@ -200,7 +212,9 @@ impl Acquirer {
     pub(in crate::kerberos) fn open_evidence(&self, user: &Impersonated, target: &Target) -> Result<EvidenceTicket, Failure> {
         let exported = export(user)?;
         let own = &self.shared.config.principal;
-        let evidence = &exported.evidence(own)?.ticket;
+        let credential = exported.evidence(own)?;
+        let evidence = &credential.ticket;
+        self.shared.relay.ticket_starts(evidence, credential.start_time, credential.auth_time);
         let etype = TicketParts::parse(evidence).map_err(ExportError::from)?.enc_part.etype;
         if etype == Etype::Rc4Hmac.number() && !target.allow_rc4 {
             let detail = format!("the evidence ticket is RC4: {own} has no AES key in the domain, or none in the keytab");
@@ -285,6 +299,7 @@ impl Acquirer {
     ) -> Result<ServiceTicket, Failure> {
         let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
         self.require_listed(&ticket.server_realm, &target.spn)?;
+        self.shared.relay.ticket_starts(&ticket.ticket, ticket.start_time, ticket.auth_time);
         judge_etypes(target, ticket.ticket_etype, ticket.session_key.etype())?;
         Ok(ticket)
     }

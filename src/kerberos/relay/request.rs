@@ -44,6 +44,35 @@ impl Exchange {
     }
 }
 
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Our own ticket-granting ticket, or the realm of an enterprise name.
+    As,
+    /// S4U2Self: the evidence ticket.
+    S4u2Self,
+    /// S4U2Proxy: the service ticket.
+    S4u2Proxy,
+    /// Another ticket, for instance one for another realm's KDC.
+    Tgs,
+}
+
+impl Kind {
+    /// Name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::As => "as",
+            Self::S4u2Self => "s4u2self",
+            Self::S4u2Proxy => "s4u2proxy",
+            Self::Tgs => "tgs",
+        }
+    }
+
+    pub(super) const fn exchange(self) -> Exchange {
+        if matches!(self, Self::As) { Exchange::As } else { Exchange::Tgs }
+    }
+}
+
 /// On whose behalf a request is made: raw components and the realm next to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -112,6 +141,18 @@ impl KdcRequest {
             Exchange::Tgs => user,
         };
         Ok(Self { exchange, realm, sname, subject, evidence, header })
+    }
+}
+
+impl KdcRequest {
+    /// What it is for.
+    pub(super) fn kind(&self) -> Kind {
+        match self.exchange {
+            Exchange::As => Kind::As,
+            Exchange::Tgs if self.evidence.is_some() => Kind::S4u2Proxy,
+            Exchange::Tgs if self.subject.is_some() => Kind::S4u2Self,
+            Exchange::Tgs => Kind::Tgs,
+        }
     }
 }
 
@@ -192,6 +233,11 @@ fn header_ticket(ap_req: &[u8]) -> Result<TicketDigest, DerError> {
         fields.read(tag::context(field))?;
     }
     Ok(ticket_facts(Reader::new(fields.read(tag::context(3))?).read(TICKET)?)?.digest)
+}
+
+/// The digest of a whole Ticket; `None` for what is none.
+pub(super) fn ticket_digest(ticket: &[u8]) -> Option<TicketDigest> {
+    ticket_facts(der::only(ticket, TICKET).ok()?).ok().map(|facts| facts.digest)
 }
 
 /// Contents of a Ticket's APPLICATION tag.
