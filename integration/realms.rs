@@ -111,7 +111,7 @@ fn users_of_every_realm_and_of_every_upn_suffix_are_found_by_their_enterprise_na
         assert_eq!(report["good"], true, "{upn}: {report:#}");
         let identity = seen(&report, "identity");
         let expected = format!(" is {logon_name}, SID {}, forwardable", lab.realm_sid(account));
-        assert!(identity.ends_with(&expected), "{upn}: {identity}");
+        assert!(identity.contains(&expected), "{upn}: {identity}");
     }
 }
 
@@ -189,7 +189,7 @@ fn where_the_kdc_takes_it_such_evidence_serves_for_resource_based_delegation_of_
             is_delegated(&settings, user, host);
         }
         let report = examine(&settings, user, "mbx.east");
-        assert!(seen(&report, "identity").ends_with("NOT forwardable"), "{report:#}");
+        assert!(seen(&report, "identity").contains(", NOT forwardable,"), "{report:#}");
         is_refused(&settings, user, "mbx.east", "EAST.EXAMPLE", "NOT_ALLOWED_TO_DELEGATE");
     }
     for sensitive in ["carol@east.example", "wcarol@west.example"] {

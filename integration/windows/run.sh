@@ -82,7 +82,7 @@ outcome_of() {
     awk '
         $1 == "FAILED" {
             stage = $2
-            if (match($0, /NTSTATUS 0x[0-9a-f]+/)) status = ":" substr($0, RSTART + 9, RLENGTH - 9)
+            if (match($0, /NTSTATUS 0x[0-9a-fA-F]+/)) status = ":" tolower(substr($0, RSTART + 9, RLENGTH - 9))
         }
         $1 == "reason:" { reason = $2 }
         END { if (stage == "" || reason == "") exit 1; print stage ":" reason status }' "$1"
