@@ -68,7 +68,7 @@ static krb5_error_code delegate(krb5_context context, krb5_ccache cache, krb5_pr
         code = krb5_get_credentials_for_user(context, KRB5_GC_CANONICALIZE | KRB5_GC_NO_STORE, cache, &self, NULL, &evidence);
     }
     if (!code) {
-        proxy.client = evidence->client;
+        proxy.client = own;
         proxy.server = spn;
         proxy.second_ticket = evidence->ticket;
         code = krb5_get_credentials(context, KRB5_GC_CANONICALIZE | KRB5_GC_NO_STORE | KRB5_GC_CONSTRAINED_DELEGATION, cache,

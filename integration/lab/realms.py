@@ -13,7 +13,7 @@ import secrets
 import struct
 import sys
 
-from samba.dcerpc import krb5pac, security
+from samba.dcerpc import krb5pac, samr, security
 from samba.ndr import ndr_pack
 
 EAST, WEST, SOUTH, NORTH = (f"{name}.EXAMPLE" for name in ("EAST", "WEST", "SOUTH", "NORTH"))
@@ -54,8 +54,8 @@ def utf16(text):
     return text.encode("utf-16-le")
 
 
-def logon_info(realm, account, rid, control):
-    """KERB_VALIDATION_INFO (MS-PAC 2.5)."""
+def logon_info(realm, account, rid, control, groups=0):
+    """KERB_VALIDATION_INFO (MS-PAC 2.5), with so many groups."""
     info = krb5pac.PAC_LOGON_INFO()
     base = info.info3.base
     base.account_name.string = base.full_name.string = account
@@ -63,6 +63,12 @@ def logon_info(realm, account, rid, control):
     base.logon_domain.string = realm.split(".")[0]
     base.domain_sid = security.dom_sid(DOMAINS[realm])
     base.rid, base.primary_gid, base.acct_flags = rid, 513, control
+    rids = []
+    for number in range(groups):
+        group = samr.RidWithAttribute()
+        group.rid, group.attributes = 5000 + number, 7
+        rids.append(group)
+    base.groups.count, base.groups.rids = groups, rids
     buffer = krb5pac.PAC_BUFFER()
     buffer.type = krb5pac.PAC_TYPE_LOGON_INFO
     buffer.info = krb5pac.PAC_LOGON_INFO_CTR()
@@ -102,14 +108,14 @@ class Realm:
         self.lines += [f"accepts-from {name}" for name in accepts]
         self.lines += ["as-windows yes"] * as_windows
 
-    def add_account(self, name, rid, attributes=0, control=0, upn=None, **more):
+    def add_account(self, name, rid, attributes=0, control=0, upn=None, groups=0, **more):
         upn = upn or f"{name}@{self.name.lower()}"
         principal = f"{name}@{self.name}"
         aliases = [upn, *more.pop("aliases", ())]
         self.add(principal, attributes | REQUIRES_PRE_AUTH, aliases=aliases, **more)
         sid = f"{DOMAINS[self.name]}-{rid}"
         self.sids[principal] = sid
-        info = logon_info(self.name, name, rid, control | USER_NORMAL_ACCOUNT)
+        info = logon_info(self.name, name, rid, control | USER_NORMAL_ACCOUNT, groups)
         self.lines.append(f"pac {krb5pac.PAC_TYPE_LOGON_INFO} {info.hex()}")
         self.lines.append(f"pac {krb5pac.PAC_TYPE_UPN_DNS_INFO} {upn_info(self.name, name, upn, sid).hex()}")
 
@@ -136,6 +142,8 @@ def fill():
 
     east.add_account("alice", 1201, aliases=["alice@alias.example"])
     east.add_account("carol", 1202, DISALLOW_FORWARDABLE, USER_NOT_DELEGATED)
+    # With a ticket of about 2 KB, as people with many groups have them, and with many spellings.
+    east.add_account("somebody", 1203, upn="somebody.with.many.spellings@east.example", groups=100)
     # The same account name, another person.
     west.add_account("alice", 1301)
     west.add_account("wendy", 1302, aliases=["wendy@brand.example"])
