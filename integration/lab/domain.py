@@ -27,6 +27,7 @@ from samba.dsdb import (
     UF_WORKSTATION_TRUST_ACCOUNT,
 )
 
+import defects
 from samdb import Directory
 
 REALM = "CORP.EXAMPLE"
@@ -162,6 +163,7 @@ def fill(directory):
         [spn for _, spn in BACK_ENDS.values()],
     )
 
+    defects.add(directory, [spn for _, spn in BACK_ENDS.values()])
     gate(directory)
     add_hazards(directory)
     for name in MAPPED:
@@ -219,6 +221,7 @@ def write_keytabs(directory, out):
         merged += keytab_entries(path(name))
     write_keytab(path("mbx"), merged)
     directory.keytab(path("notlisted"), f"{NOT_LISTED[2]}@{REALM}")
+    defects.write_keytabs(directory, out)
 
 
 def write_lists(directory, out):
