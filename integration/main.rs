@@ -30,4 +30,5 @@ mod lifetime;
 mod mapping;
 mod minting;
 mod quiet_hit;
+mod refusals;
 mod revocation;

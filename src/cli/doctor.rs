@@ -1,5 +1,7 @@
 //! `kcd-bridge doctor`: one user, one back end, stage by stage, with a verdict and the raw cause of each.
 
+mod account;
+
 use std::fmt::Write as _;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -15,12 +17,15 @@ use crate::certificate::read_certificate_chain;
 use crate::cli::admission::{Admission, JUDGEMENT_TIMEOUT};
 use crate::cli::{DoctorArgs, Exit, Output, kerberos_process};
 use crate::config::{self, Config};
+use crate::directory::Directory;
 use crate::failure::{Cause, Failure};
 use crate::identity::{Principal, RequestedName};
 use crate::kerberos::Verdict;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::diagnosis::{Diagnosis, diagnose};
+use crate::kerberos::refusal::Investigator;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
+use crate::naming::name::Spn;
 use crate::policy::{Fingerprint, Grant};
 use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
 use crate::x509::Claims;
@@ -35,7 +40,20 @@ struct StageLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'static str>,
+    remedy: Option<String>,
+    /// Of the stage `account`: what is wrong with the bridge's own account. It fails nothing; the stages behind it do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<FindingLine>,
+}
+
+/// One finding about the bridge's own account.
+#[derive(Serialize)]
+struct FindingLine {
+    code: &'static str,
+    severity: &'static str,
+    message: &'static str,
+    detail: String,
+    remedy: String,
 }
 
 /// The whole report; the documented shape of `--json`, version 1.
@@ -83,7 +101,8 @@ fn examine(args: &DoctorArgs) -> Result<Report, String> {
         Err(user) => return Ok(Report { version: 1, user, spn, good: false, stages: lines }),
     };
     let user = principal.to_string();
-    let walk = Walk { kerberos, principal: Arc::new(principal), backend, http_path };
+    let directory = config.directory.as_ref().map(Directory::load).transpose().map_err(|error| error.to_string())?;
+    let walk = Walk { kerberos, principal: Arc::new(principal), backend, http_path, directory };
     let good = runtime.block_on(walk.stages(relay, &mut lines));
     // A worker may still wait in the library; nothing of it is needed any more.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -174,30 +193,50 @@ struct Walk {
     principal: Arc<Principal>,
     backend: BackendConfig,
     http_path: Option<String>,
+    directory: Option<Directory>,
 }
 
 impl Walk {
     async fn stages(self, relay: BoundRelay, lines: &mut Vec<StageLine>) -> bool {
         let observer = relay.observer();
         let serving = tokio::spawn(relay.serve(RelayConfig::from(&self.kerberos), std::future::pending()));
-        let Self { kerberos, principal, backend, http_path } = self;
+        let Self { kerberos, principal, backend, http_path, directory } = self;
+        let own = kerberos.principal.clone();
+        let shown = account::shown(directory.as_ref(), &own).await;
         let (asked, target) = (Arc::clone(&principal), Arc::clone(&backend.target));
         let blocking = tokio::task::spawn_blocking(move || diagnose(&kerberos, observer, &asked, &target));
-        let Ok(Diagnosis { stages, mint }) = blocking.await else { return false };
-        lines.extend(stages.into_iter().map(|stage| StageLine::new(stage.stage, stage.took, stage.outcome)));
+        let Ok(Diagnosis { stages, account, mint }) = blocking.await else { return false };
         serving.abort();
+        let mut account = account.map(|(look, took)| account::line(&own, &look, took, &shown));
+        let investigator = directory.map(|directory| Investigator::new(own, Arc::new(account::Configured(directory))));
+        for stage in stages {
+            let after_kdc = stage.stage == "kdc";
+            let outcome = explained(investigator.as_ref(), stage.outcome, &backend.target.spn).await;
+            lines.push(StageLine::new(stage.stage, stage.took, outcome));
+            lines.extend(account.take_if(|_| after_kdc));
+        }
         let Some(mint) = mint else { return false };
         let Some(path) = http_path else { return true };
 
         let start = Instant::now();
         let grant = Grant::authorize(principal, Fingerprint([0; 32]), Arc::clone(&backend.target));
         let (target, mutual) = (Arc::clone(&backend.target), backend.mutual);
+        let spn = target.spn.clone();
         let outcome = probe(backend, &grant, &path, |binding| mint.token_now(&target, binding))
             .await
             .and_then(|report| judge_probe(report, mutual));
+        let outcome = explained(investigator.as_ref(), outcome, &spn).await;
         let good = outcome.is_ok();
         lines.push(StageLine::new("http", start.elapsed(), outcome));
         good
+    }
+}
+
+/// A failure with what the directory knows about it.
+async fn explained(investigator: Option<&Investigator>, outcome: Result<String, Failure>, spn: &Spn) -> Result<String, Failure> {
+    match (investigator, outcome) {
+        (Some(investigator), Err(failure)) => Err(investigator.explain(failure, spn).await),
+        (_, outcome) => outcome,
     }
 }
 
@@ -216,10 +255,10 @@ fn judge_probe(report: ProbeReport, mutual: Mutual) -> Result<String, Failure> {
     let offers_ntlm = offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("ntlm"));
     match (status, verdict?) {
         (401, _) if offers_ntlm && !offers_kerberos => Err(Failure::new(Cause::NtlmOnly, seen)),
-        (401, Verdict::KrbError { code, .. }) => Err(Failure::new(
-            Cause::TokenRefused,
-            format!("{seen}, KRB-ERROR {code} {}", crate::kerberos::wire::krb_error::name(code)),
-        )),
+        (401, verdict @ Verdict::KrbError { code, .. }) => {
+            let seen = format!("{seen}, KRB-ERROR {code} {}", crate::kerberos::wire::krb_error::name(code));
+            Err(Failure::new(verdict.refusal(), seen))
+        }
         (401, Verdict::Proved) => Err(Failure::new(
             Cause::TokenRefused,
             format!("{seen}, and the token was accepted: the account has no right to this"),
@@ -236,14 +275,15 @@ impl StageLine {
     fn new(stage: &'static str, took: Duration, outcome: Result<String, Failure>) -> Self {
         let milliseconds = took.as_millis();
         match outcome {
-            Ok(seen) => Self { stage, verdict: "good", milliseconds, seen, reason: None, remedy: None },
+            Ok(seen) => Self { stage, verdict: "good", milliseconds, seen, reason: None, remedy: None, findings: Vec::new() },
             Err(failure) => Self {
                 stage,
                 verdict: "failed",
                 milliseconds,
                 seen: failure.to_string(),
                 reason: Some(failure.cause.code()),
-                remedy: Some(failure.cause.remedy()),
+                remedy: Some(failure.remedy()),
+                findings: Vec::new(),
             },
         }
     }
@@ -253,10 +293,17 @@ impl Report {
     fn text(&self) -> String {
         let mut text = format!("{} to {}\n", self.user, self.spn);
         for line in &self.stages {
-            let mark = if line.verdict == "good" { "ok    " } else { "FAILED" };
+            let mark = match line.verdict {
+                "good" => "ok    ",
+                "findings" => "NOTICE",
+                _ => "FAILED",
+            };
             let _infallible = writeln!(text, "{mark} {:<12} {:>5} ms  {}", line.stage, line.milliseconds, line.seen);
-            if let (Some(reason), Some(remedy)) = (line.reason, line.remedy) {
+            if let (Some(reason), Some(remedy)) = (line.reason, &line.remedy) {
                 let _infallible = writeln!(text, "       reason: {reason}\n       remedy: {remedy}");
+            }
+            for FindingLine { code, severity, message, detail, remedy } in &line.findings {
+                let _infallible = writeln!(text, "       {severity} {code}: {message} ({detail})\n       remedy: {remedy}");
             }
         }
         let verdict = if self.good { "good: every stage passed" } else { "not good: the last stage shown failed" };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tracing::info;
@@ -14,7 +14,7 @@ use crate::kerberos::acquire::worker::Workers;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::engine::Mint;
 use crate::kerberos::proof::keytab::Keytab;
-use crate::kerberos::proof::pins::SidPins;
+use crate::kerberos::refusal::{DelegationFacts, Investigator, named};
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
@@ -26,6 +26,7 @@ pub struct Delegator {
     shared: Arc<Shared>,
     workers: Workers,
     tickets: Arc<Tickets>,
+    investigator: Option<Arc<Investigator>>,
 }
 
 impl Delegator {
@@ -37,9 +38,16 @@ impl Delegator {
         keytab.check(&config.principal).map_err(|error| unusable(&error))?;
         let ages = Ages { soft_age: config.soft_age, max_ride_through: config.max_ride_through, clock_skew: config.clock_skew };
         let tickets = Tickets::new(ages, config.cache_bytes);
-        let shared = Arc::new(Shared { config, keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let shared = Shared::new(config, keytab, relay);
         let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
-        Ok(Self { shared, workers, tickets })
+        Ok(Self { shared, workers, tickets, investigator: None })
+    }
+
+    /// The same, with somebody to ask why delegation is refused.
+    #[must_use]
+    pub fn explaining_by(mut self, source: Arc<dyn DelegationFacts>) -> Self {
+        self.investigator = Some(Arc::new(Investigator::new(self.shared.config.principal.clone(), source)));
+        self
     }
 
     /// Acquisitions started so far.
@@ -53,10 +61,26 @@ impl Delegator {
     }
 }
 
+/// The failure as it is, or as the investigator explains it.
+async fn explained(investigator: Option<&Investigator>, grant: &Grant, failure: Failure) -> Failure {
+    match investigator {
+        Some(investigator) => investigator.explain(failure, &grant.target().spn).await,
+        None => failure,
+    }
+}
+
 /// Acquires and prepares a ticket. Owns what it needs: it outlives the request that started it.
-async fn acquire(workers: Workers, shared: Arc<Shared>, grant: Grant) -> Result<CachedTicket, Failure> {
+async fn acquire(
+    workers: Workers,
+    shared: Arc<Shared>,
+    investigator: Option<Arc<Investigator>>,
+    grant: Grant,
+) -> Result<CachedTicket, Failure> {
     let queue_until = Instant::now() + shared.config.acquire_timeout;
-    let acquired = workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), queue_until).await?;
+    let acquired = match workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), queue_until).await {
+        Ok(acquired) => acquired,
+        Err(failure) => return Err(explained(investigator.as_deref(), &grant, failure).await),
+    };
     let ticket = cached(acquired, &grant, &shared.config)?;
     let facts = &ticket.facts;
     let sid = facts.sid.as_ref().map(ToString::to_string);
@@ -95,7 +119,7 @@ impl TokenSource for Delegator {
         binding: Option<&ChannelBinding>,
         deadline: Instant,
     ) -> Result<IssuedToken<Reply>, Failure> {
-        let start = || acquire(self.workers.clone(), Arc::clone(&self.shared), grant.clone());
+        let start = || acquire(self.workers.clone(), Arc::clone(&self.shared), self.investigator.clone(), grant.clone());
         let (ticket, cache_hit) = self.tickets.get(&TicketKey::of(grant), deadline.into(), start).await?;
         let (token, reply) = ticket.mint.token(grant.target(), binding).await?;
         let facts = if cache_hit { ticket.facts.for_hit() } else { ticket.facts.clone() };
@@ -104,6 +128,11 @@ impl TokenSource for Delegator {
 
     fn forget(&self, grant: &Grant, ticket: TicketId) -> bool {
         self.tickets.forget(&TicketKey::of(grant), ticket)
+    }
+
+    async fn explain(&self, grant: &Grant, failure: Failure) -> Failure {
+        let failure = named(failure, &self.shared.config.principal, Some(&grant.target().spn));
+        explained(self.investigator.as_deref(), grant, failure).await
     }
 
     fn evict(&self, principal: &Principal) -> usize {

@@ -1,7 +1,6 @@
 //! The acquisition once more, stage by stage, with what was seen at each: for `kcd-bridge doctor`. Touches no cache.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Cause, Failure, Stage};
@@ -9,8 +8,8 @@ use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquirer, Shared};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::engine::Mint;
+use crate::kerberos::own_account::{Look, look_with, look_without};
 use crate::kerberos::proof::keytab::Keytab;
-use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::wire::crypto::Etype;
 use crate::policy::Target;
@@ -31,13 +30,15 @@ pub struct StageReport {
 pub struct Diagnosis {
     /// In order; the last one may have failed.
     pub stages: Vec<StageReport>,
+    /// What was seen of our own account, once a KDC had answered, and how long that took.
+    pub account: Option<(Look, Duration)>,
     /// The ticket for the target.
     pub mint: Option<Mint>,
 }
 
 /// Walks through the acquisition. Blocks on the KDC: call it from a blocking thread.
 pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Diagnosis {
-    let mut diagnosis = Diagnosis { stages: Vec::new(), mint: None };
+    let mut diagnosis = Diagnosis { stages: Vec::new(), account: None, mint: None };
     // The failure that ends the walk is in the report already.
     let _ = diagnosis.walk(config, relay, principal, target);
     diagnosis
@@ -46,13 +47,18 @@ pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Princ
 impl Diagnosis {
     fn walk(&mut self, config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Option<()> {
         let keytab = self.stage("keytab", || read_keytab(config))?;
-        let shared =
-            Arc::new(Shared { config: config.clone(), keytab, pins: SidPins::default(), relay, acquisitions: AtomicU64::new(0) });
+        let shared = Shared::new(config.clone(), keytab, relay);
         let mut acquirer = Acquirer::new(Arc::clone(&shared));
         let start = Instant::now();
         let tgt = acquirer.tgt();
         let took = start.elapsed();
         self.stage("kdc", || kdcs(&shared.relay, tgt.as_ref().err()))?;
+        let start = Instant::now();
+        let look = match &tgt {
+            Ok(()) => look_with(&mut acquirer, &shared),
+            Err(failure) => look_without(&shared, failure),
+        };
+        self.account = Some((look, start.elapsed()));
         let tgt = tgt.map(|()| format!("a ticket-granting ticket for {}", config.principal));
         self.stages.push(StageReport { stage: "tgt", took, outcome: tgt.clone() });
         tgt.ok()?;

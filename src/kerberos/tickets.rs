@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::failure::{Answer, Cause, Failure};
+use crate::failure::{Answer, Cause, Failure, Stage};
 use crate::identity::{ExpectedSid, Principal, RequestedName};
 use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
@@ -260,7 +260,7 @@ impl Tickets {
             Err(failure) if is_outage(failure.cause) => {}
             Err(failure) => {
                 self.entries.invalidate(key);
-                if failure.cause.answer() == Answer::Refused {
+                if is_remembered(failure.cause) {
                     self.refusals.insert(key.clone(), failure.clone());
                 }
                 if is_about_the_account(failure.cause) {
@@ -322,9 +322,30 @@ fn is_outage(cause: Cause) -> bool {
     matches!(cause, Cause::KdcUnreachable | Cause::AcquisitionTimeout | Cause::Overloaded)
 }
 
+/// A refusal that the next request would get again: of this user, or of everybody because of how the accounts are set up.
+fn is_remembered(cause: Cause) -> bool {
+    let of_set_up = matches!(cause.stage(), Stage::S4u2Self | Stage::S4u2Proxy) || cause == Cause::OwnTgtNotForwardable;
+    of_set_up || cause.answer() == Answer::Refused
+}
+
 /// What a KDC or a PAC says of an account, whatever certificate or back end it is asked for with.
 fn is_about_the_account(cause: Cause) -> bool {
-    matches!(cause, Cause::UserUnknown | Cause::UserRevoked | Cause::AccountKindRefused | Cause::PrivilegedRefused)
+    matches!(
+        cause,
+        Cause::UserUnknown
+            | Cause::UserDisabled
+            | Cause::UserLocked
+            | Cause::UserExpired
+            | Cause::UserPasswordExpired
+            | Cause::UserOutsideHours
+            | Cause::UserWorkstationDenied
+            | Cause::UserRestricted
+            | Cause::UserRevoked
+            | Cause::UserNotDelegable
+            | Cause::UserProtected
+            | Cause::AccountKindRefused
+            | Cause::PrivilegedRefused
+    )
 }
 
 async fn landed(mut flight: watch::Receiver<Landing>, deadline: Instant) -> Result<Arc<CachedTicket>, Failure> {

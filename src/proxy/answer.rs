@@ -99,7 +99,19 @@ fn retry_after(cause: Cause) -> HeaderValue {
         | Cause::MutualMissing
         | Cause::MutualFailed
         | Cause::NegotiationInvalid
+        | Cause::TokenKeyWrong
+        | Cause::BackEndClockSkew
+        | Cause::OwnEtypeNotSupported
+        | Cause::OwnPasswordExpired
+        | Cause::OwnSpnMissing
+        | Cause::OwnTgtNotForwardable
+        | Cause::ProtocolTransitionOff
+        | Cause::SpnNotListed
+        | Cause::ResourceListLacksUs
+        | Cause::DelegationAcrossRealms
         | Cause::SpnUnknown
+        | Cause::SpnDuplicate
+        | Cause::SpnOwnerRevoked
         | Cause::WeakEtypeRefused => "300",
         _ => "30",
     })

@@ -339,7 +339,7 @@ impl Row {
                     return wrong(failure.to_string());
                 }
                 return match Claims::of_leaf(&chain[0]) {
-                    Err(Failure { cause: Cause::CertificateMalformed, detail: seen }) if seen.contains(detail) => None,
+                    Err(Failure { cause: Cause::CertificateMalformed, detail: seen, .. }) if seen.contains(detail) => None,
                     other => wrong(format!("{other:?}")),
                 };
             }

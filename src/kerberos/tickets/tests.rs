@@ -225,6 +225,32 @@ async fn a_refused_user_does_not_cost_an_exchange_a_request() {
     assert_eq!(rig.asked(), 4);
 }
 
+#[test]
+fn every_cause_about_the_user_is_about_the_account_and_none_about_us_or_the_back_end_is() {
+    for &cause in Cause::ALL {
+        if matches!(cause.stage(), Stage::Tgt | Stage::S4u2Self | Stage::S4u2Proxy) {
+            assert_eq!(is_about_the_account(cause), cause.code().starts_with("user-"), "{cause:?}");
+        }
+    }
+}
+
+/// Nobody's fault but the set-up's: it does not cost the KDC an exchange a request either, and ends no ticket to another back end.
+#[tokio::test]
+async fn a_defect_of_the_set_up_is_remembered_and_ends_nothing_else() {
+    let rig = Rig::new();
+    let (one, two) = (alice(), key_to("alice@corp.example", "mbx2"));
+    rig.get(&two, Ok(())).await.unwrap();
+    for cause in [Cause::SpnNotListed, Cause::ProtocolTransitionOff, Cause::OwnTgtNotForwardable, Cause::SpnUnknown] {
+        let rig = Rig::new();
+        for _ in 0..5 {
+            assert_eq!(rig.get(&one, Err(cause)).await, Err(cause));
+        }
+        assert_eq!(rig.asked(), 1, "{cause:?}");
+    }
+    assert!(rig.get(&one, Err(Cause::SpnNotListed)).await.is_err());
+    assert!(rig.tickets.entries.get(&two).is_some());
+}
+
 #[tokio::test]
 async fn an_account_that_is_refused_loses_its_tickets_to_every_back_end_and_no_other_account_does() {
     let rig = Rig::new();
