@@ -34,5 +34,6 @@ mod mapping;
 mod minting;
 mod quiet_hit;
 mod realms;
+mod refusals;
 mod relay;
 mod revocation;

@@ -251,7 +251,7 @@ impl Bench {
             let users = self.newcomers(TURN);
             let (cpu, start) = (processor_time(), Instant::now());
             self.arrive(&users);
-            let (took, cpu) = (start.elapsed(), processor_time() - cpu);
+            let (took, cpu) = (start.elapsed(), processor_time().saturating_sub(cpu));
             let (client_took, client_cpu) = self.client_turn();
             // The first round warms up.
             if round > 0 {
@@ -264,7 +264,9 @@ impl Bench {
         }
         let [ours, theirs, ratio, cpu, client_cpu] = [ours, theirs, ratios, our_cpu, their_cpu].map(|values| median(&values));
         println!("acquisitions, {CONCURRENCY} at a time, {ROUNDS} rounds of {TURN}, taking turns (medians)\n");
-        println!("the engine, through the relay:  {ours:8.0} users a second, {cpu:.2} ms of processor time each   (goal: at most 1)");
+        println!(
+            "the engine, through the relay:  {ours:8.0} users a second, {cpu:.2} ms of processor time each   (goal: at most 1)"
+        );
         println!("libkrb5 called directly from C: {theirs:8.0} users a second, {client_cpu:.2} ms of processor time each");
         println!("engine / direct:                {ratio:8.2}   (goal: at least 0.9)");
         json!({
@@ -316,7 +318,10 @@ impl Bench {
         let numbers = self.delegator.numbers();
         let tickets = self.delegator.cached_ticket_bytes() as f64 / numbers.tickets as f64;
         let resident = resident() as f64 / 1e6;
-        println!("\n{} users with tickets of {tickets:.0} bytes: {resident:.0} MB resident, all included   (goal for 100,000: at most 600)", numbers.tickets);
+        println!(
+            "\n{} users with tickets of {tickets:.0} bytes: {resident:.0} MB resident, all included   (goal for 100,000: at most 600)",
+            numbers.tickets
+        );
         json!({ "users": numbers.tickets, "ticket_bytes": tickets, "resident_mb": { "value": resident, "goal_at_most": 600 } })
     }
 
@@ -342,7 +347,7 @@ impl Bench {
                 }
             });
             let hits = (threads * HITS) as f64;
-            ((processor_time() - cpu).as_secs_f64() * 1e6 / hits, hits / start.elapsed().as_secs_f64())
+            ((processor_time().saturating_sub(cpu)).as_secs_f64() * 1e6 / hits, hits / start.elapsed().as_secs_f64())
         };
         turn(1);
         let (one, two): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (turn(1), turn(2))).unzip();

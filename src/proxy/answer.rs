@@ -106,7 +106,19 @@ fn retry_after(failure: &Failure) -> HeaderValue {
         | Cause::MutualMissing
         | Cause::MutualFailed
         | Cause::NegotiationInvalid
+        | Cause::TokenKeyWrong
+        | Cause::BackEndClockSkew
+        | Cause::OwnEtypeNotSupported
+        | Cause::OwnPasswordExpired
+        | Cause::OwnSpnMissing
+        | Cause::OwnTgtNotForwardable
+        | Cause::ProtocolTransitionOff
+        | Cause::SpnNotListed
+        | Cause::ResourceListLacksUs
+        | Cause::DelegationAcrossRealms
         | Cause::SpnUnknown
+        | Cause::SpnDuplicate
+        | Cause::SpnOwnerRevoked
         | Cause::WeakEtypeRefused => "300",
         _ => "30",
     })
