@@ -204,8 +204,8 @@ fn what_differs_from_the_table_is_a_failure_and_what_the_table_leaves_open_is_to
                  good\tbridge\tnormal\tlisted\t-\t-\tgood\n\
                  wrong\tbridge\tsensitive\tlisted\t-\t-\tgood\n\
                  open\tbridge\tsensitive\tlisted\t-\t-\tgood?\n\
-                 status\tbridge\tdisabled\tlisted\t-\t-\ts4u2self:user-revoked\n\
-                 otherstatus\tbridge\tdisabled\tlisted\t-\t-\ts4u2self:user-revoked:0xc0000234\n\
+                 status\tbridge\tdisabled\tlisted\t-\t-\ts4u2self:user-disabled\n\
+                 otherstatus\tbridge\tdisabled\tlisted\t-\t-\ts4u2self:user-disabled:0xc0000234\n\
                  nameless\tbridge\tnormal\tnowhere\t-\t-\tgood\n\
                  windows\tbridge\tnormal\tlisted\t-\tgood\t-\n";
     let kit = Kit::run(&lab, Some(cases), &[]);

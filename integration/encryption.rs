@@ -118,7 +118,7 @@ async fn an_rc4_key_of_our_own_account_serves_only_where_rc4_is_allowed_and_is_c
     };
     let delegator = delegator(config);
     let refused = accepted(&delegator, &mbx1()).await.unwrap_err();
-    assert_eq!(refused.cause, Cause::WeakEtypeRefused);
+    assert_eq!(refused.cause, Cause::OwnEtypeNotSupported);
     assert!(refused.detail.contains("svc-oldbridge@CORP.EXAMPLE has no AES key"), "{refused}");
     let facts = accepted(&delegator, &lax("HTTP/mbx1.corp.example")).await.unwrap();
     assert_eq!(facts.etypes(), Etypes { ticket: 18, session_key: 18, evidence: 23 });

@@ -39,8 +39,7 @@ BRIDGES = {
     "svc-mustchange": (AES, TRANSITION, True, True),
 }
 
-# Who may be delegated to by the account that the back end itself names: our bridge, and another.
-RESOURCE_OURS = ("svc-resource", f"HTTP/resource.{DOMAIN}", "svc-bridge")
+# A back end that itself names who may delegate to it: not our bridge.
 RESOURCE_OTHERS = ("svc-otherresource", f"HTTP/otherresource.{DOMAIN}", "svc-nolist")
 # Two accounts have the SPN, which no tool would let happen.
 TWICE = (("svc-twice1", "svc-twice2"), f"HTTP/twice.{DOMAIN}")
@@ -81,19 +80,17 @@ def add(directory, listed):
     )
     directory.set(directory.dn_of("svc-mustchange"), "pwdLastSet", ["0"])
 
-    for account, spn in (RESOURCE_OURS[:2], RESOURCE_OTHERS[:2]):
-        directory.add_account(account, f"{account}@{DOMAIN}", AES, spn=spn)
+    resource, spn, trustee = RESOURCE_OTHERS
+    directory.add_account(resource, f"{resource}@{DOMAIN}", AES, spn=spn)
     accounts, spn = TWICE
     for account in accounts:
         directory.add_account(account, f"{account}@{DOMAIN}", AES)
         directory.set_unchecked(directory.dn_of(account), "servicePrincipalName", [spn])
-    sids = directory.sids()
-    for account, _, trustee in (RESOURCE_OURS, RESOURCE_OTHERS):
-        directory.set(
-            directory.dn_of(account),
-            "msDS-AllowedToActOnBehalfOfOtherIdentity",
-            [may_act(sids[trustee])],
-        )
+    directory.set(
+        directory.dn_of(resource),
+        "msDS-AllowedToActOnBehalfOfOtherIdentity",
+        [may_act(directory.sids()[trustee])],
+    )
 
 
 def write_keytabs(directory, out):
