@@ -60,11 +60,6 @@ impl Delegator {
         DelegatorNumbers { tickets: self.tickets.count(), waiting: self.workers.waiting(), acquisitions: self.acquisitions() }
     }
 
-    /// Drops every ticket for this SPN. Returns how many there were.
-    pub fn evict_spn(&self, spn: &Spn) -> usize {
-        self.tickets.evict_spn(spn)
-    }
-
     /// Acquisitions started so far.
     pub fn acquisitions(&self) -> u64 {
         self.shared.acquisitions.load(Ordering::Relaxed)
@@ -142,6 +137,10 @@ impl TokenSource for Delegator {
 
     fn evict(&self, principal: &Principal) -> usize {
         self.tickets.evict(principal)
+    }
+
+    fn evict_spn(&self, spn: &Spn) -> usize {
+        self.tickets.evict_spn(spn)
     }
 }
 

@@ -37,6 +37,7 @@ use http::HeaderValue;
 use crate::failure::Failure;
 use crate::identity::Principal;
 use crate::kerberos::encryption::Etypes;
+use crate::naming::name::Spn;
 use crate::naming::sid::Sid;
 use crate::policy::Grant;
 
@@ -61,6 +62,9 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Drops every ticket of this account, whatever mapped it and whatever back end they are for, and keeps none that is under way.
     /// Returns how many there were.
     fn evict(&self, principal: &Principal) -> usize;
+
+    /// Drops every ticket for this SPN. Returns how many there were.
+    fn evict_spn(&self, spn: &Spn) -> usize;
 }
 
 /// One token, how to check the answer to it, and what is known about its ticket.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::audit::AuditLog;
@@ -81,7 +81,6 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
     let relay_config = RelayConfig::from(&kerberos);
     let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
-    let encryption = tokens.encryption();
     let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections)
         .map_err(|error| format!("audit.file cannot be opened: {error} (it must be no pipe and no symbolic link)"))?;
     let limits = HeadLimits {
@@ -90,6 +89,7 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
         idle_timeout: listener.idle_timeout,
     };
     let proxy = Proxy::new(tokens, backends, routes, audit, limits, token_timeout).map_err(|error| error.to_string())?;
+    let proxy = Arc::new(proxy);
     let socket = bind(listener.address).await?;
 
     let shutdown = ShutdownTrigger::new();
@@ -100,12 +100,14 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
         handshake_timeout: listener.handshake_timeout + HANDSHAKE_MARGIN,
         stall_timeout: STALL_TIMEOUT,
     };
-    tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, shutdown.listen()).run(reload));
-    tokio::spawn(figures::keep(Arc::clone(&devices), encryption, metrics, shutdown.listen()));
+    let (test_again, words) = watch::channel(());
+    tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, test_again, shutdown.listen()).run(reload));
+    tokio::spawn(figures::keep(Arc::clone(&devices), Arc::clone(&proxy), metrics, shutdown.listen()));
+    tokio::spawn(proxy::prove_isolation(Arc::clone(&proxy), words, shutdown.listen()));
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");
     let door = Arc::new(Door(devices));
-    let accepting = tokio::spawn(proxy::serve(socket, door, Arc::new(proxy), server_limits, shutdown.listen()));
+    let accepting = tokio::spawn(proxy::serve(socket, door, proxy, server_limits, shutdown.listen()));
     Running { accepting, relay, relay_ends, audit_writer, shutdown, drain_timeout: listener.drain_timeout, last_wait: LAST_WAIT }
         .until_told(stop)
         .await

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::section::Section;
 use crate::config::value;
+use crate::identity::RequestedName;
 use crate::kerberos::config::{Engine, KdcSource, KerberosConfig, Pace};
 use crate::naming::name::{OwnPrincipal, Realm};
 
@@ -52,6 +53,16 @@ pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) 
         denied_accounts: denied_accounts?,
         runtime_directory: runtime_directory?,
     })
+}
+
+/// That the realm of an account that `key` names is one of those whose KDCs are known.
+pub(super) fn known_realm(section: &Section<'_>, key: &str, account: &RequestedName, kerberos: Option<&KerberosConfig>) {
+    let (RequestedName::Account { realm, .. }, Some(kerberos)) = (account, kerberos) else { return };
+    if !kerberos.realms.contains_key(realm) {
+        let known: Vec<_> = kerberos.realms.keys().map(ToString::to_string).collect();
+        let remedy = format!("known: {}; add others as [kerberos.realms.\"REALM\"]", known.join(", "));
+        section.problem(key, format!("the realm {realm} is not configured"), remedy);
+    }
 }
 
 /// Where each realm's KDCs are and how fast they may be asked: our own realm here, the others in `realms`.
