@@ -33,3 +33,4 @@ mod mapping;
 mod minting;
 mod quiet_hit;
 mod revocation;
+mod self_test;

@@ -76,7 +76,7 @@ pub async fn prove_isolation<T: TokenSource>(proxy: Arc<Proxy<T>>, words: watch:
     drop(proxy);
     tokio::select! {
         () = shutdown.draining() => {}
-        _ = async { while running.join_next().await.is_some() {} } => {}
+        () = async { while running.join_next().await.is_some() {} } => {}
     }
 }
 

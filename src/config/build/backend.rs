@@ -54,7 +54,7 @@ fn backend(section: &Section<'_>, kerberos: Option<&KerberosConfig>) -> Option<B
     let max_connections = section.count("max_connections");
     let max_body_bytes = section.size("max_body_bytes");
     let replay_buffer_bytes = section.size_in_memory("replay_buffer_bytes");
-    let self_test = self_test(section, kerberos);
+    let self_test = section.has("self_test").then(|| self_test(&section.table("self_test")?, kerberos));
     let url = url?;
     Some(BackendConfig {
         target: Arc::new(Target { name: name?.into(), spn: spn?, allow_rc4: allow_rc4?, token_format: token_format? }),
@@ -73,18 +73,14 @@ fn backend(section: &Section<'_>, kerberos: Option<&KerberosConfig>) -> Option<B
         replay_buffer_bytes: replay_buffer_bytes?,
         max_connections_per_principal: max_connections_per_principal?,
         max_connections: max_connections?,
-        self_test: self_test?,
+        self_test: self_test.map_or(Some(None), |test| test.map(Some))?,
     })
 }
 
-fn self_test(section: &Section<'_>, kerberos: Option<&KerberosConfig>) -> Option<Option<SelfTestConfig>> {
-    if !section.has("self_test") {
-        return Some(None);
-    }
-    let section = section.table("self_test")?;
-    let users = section.texts("users", value::user).and_then(|users| two_users(&section, users, kerberos));
+fn self_test(section: &Section<'_>, kerberos: Option<&KerberosConfig>) -> Option<SelfTestConfig> {
+    let users = section.texts("users", value::user).and_then(|users| two_users(section, users, kerberos));
     let path = section.text("path", value::request_path);
-    Some(Some(SelfTestConfig { users: users?, path: path? }))
+    Some(SelfTestConfig { users: users?, path: path? })
 }
 
 /// Two, whose names can be told apart on a page.
