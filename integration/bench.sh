@@ -2,6 +2,7 @@
 # Measures on one machine in one run, so that only ratios count:
 #
 #   certificates  a known certificate on every request, a full handshake, a CRL of a million entries
+#   acquisition  the engine against a real KDC beside the least that libkrb5 needs; crowds, memory, hits, silence
 #   tokens    both token engines on one thread and on two, and the memory of a cached user
 #   proxies   the bridge with a fresh token on every request, and nginx as a plain mTLS reverse
 #             proxy, in front of the same Apache under the same load, taking turns
@@ -173,7 +174,7 @@ main() {
     [ -x /usr/sbin/nginx ] || fail "nginx is missing: run integration/install.sh bench"
     binary=${KCD_BRIDGE:-}
     [ -n "$binary" ] || build_bridge
-    cargo bench --locked --no-run --bench certificates --bench tokens --bench proxies
+    cargo bench --locked --no-run --bench certificates --bench tokens --bench acquisition --bench proxies
     if ! "$LAB" status >/dev/null 2>&1; then
         lab_is_ours=1
         "$LAB" up
@@ -183,6 +184,7 @@ main() {
 
     bench certificates
     bench tokens
+    bench acquisition
     divide_cores
     start_nginx
     start_bridge || {
@@ -190,9 +192,9 @@ main() {
         fail "the bridge did not start"
     }
     bench proxies "${load_runner[@]}"
-    printf '{"version":1,"pinned_to_cores":%s,"certificates":%s,"tokens":%s,"proxies":%s}\n' \
+    printf '{"version":1,"pinned_to_cores":%s,"certificates":%s,"tokens":%s,"acquisition":%s,"proxies":%s}\n' \
         "$([ -n "$apache_cores" ] && echo true || echo false)" \
-        "$(inside cat "$WORK/certificates.json")" "$(inside cat "$WORK/tokens.json")" "$(inside cat "$WORK/proxies.json")" >"$RESULT"
+        "$(inside cat "$WORK/certificates.json")" "$(inside cat "$WORK/tokens.json")" "$(inside cat "$WORK/acquisition.json")" "$(inside cat "$WORK/proxies.json")" >"$RESULT"
     printf '\nfigures: %s\n' "$RESULT"
 }
 

@@ -19,7 +19,7 @@ fn run(settings: &Settings, arguments: &[&str]) -> Output {
 }
 
 /// The JSON report, of the documented version, and the exit status, which says the same as `good`.
-fn report(settings: &Settings, arguments: &[&str]) -> Value {
+pub fn report(settings: &Settings, arguments: &[&str]) -> Value {
     let output = run(settings, &[arguments, &["--json"]].concat());
     read(&output)
 }
@@ -38,7 +38,7 @@ fn stages(report: &Value) -> Vec<&str> {
 }
 
 /// Everything before the last stage is good, and that one failed there for this reason, with a remedy.
-fn fails_at(report: &Value, stage: &str, reason: &str) {
+pub fn fails_at(report: &Value, stage: &str, reason: &str) {
     assert_eq!(report["good"], false, "{report}");
     let (last, before) = report["stages"].as_array().and_then(|stages| stages.split_last()).expect("a stage");
     assert!(before.iter().all(|line| line["verdict"] == "good" && line["reason"].is_null()), "{report:#}");
@@ -47,7 +47,7 @@ fn fails_at(report: &Value, stage: &str, reason: &str) {
     assert!(last["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{report:#}");
 }
 
-fn seen<'a>(report: &'a Value, stage: &str) -> &'a str {
+pub fn seen<'a>(report: &'a Value, stage: &str) -> &'a str {
     let lines = report["stages"].as_array().expect("stages");
     lines.iter().find(|line| line["stage"] == stage).and_then(|line| line["seen"].as_str()).expect("the stage was reached")
 }

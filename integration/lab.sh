@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A lab of one's own: a real Active Directory domain (Samba), a Negotiate-only web server (Apache
-# with mod_auth_gssapi, also where CRLs are fetched), an OCSP responder and a plain MIT realm, in a
-# network namespace that touches nothing outside.
+# with mod_auth_gssapi, also where CRLs are fetched), an OCSP responder, a plain MIT realm and three MIT
+# realms with trusts, in a network namespace that touches nothing outside.
 #
 #   integration/lab.sh up             start it (the first time: make the domain; a minute)
 #   integration/lab.sh run -- CMD…    run a command inside, with the variables of lab.env set
@@ -51,13 +51,14 @@ check_machine() {
     local need=() pair
     for pair in samba=samba-ad-dc samba-tool=samba-ad-dc ldbsearch=ldb-tools apache2=apache2 \
         krb5kdc=krb5-kdc kdb5_util=krb5-kdc kadmin.local=krb5-admin-server kinit=krb5-user \
-        openssl=openssl curl=curl ip=iproute2 unshare=util-linux setsid=util-linux flock=util-linux; do
+        gcc=gcc openssl=openssl curl=curl ip=iproute2 unshare=util-linux setsid=util-linux flock=util-linux; do
         command -v "${pair%%=*}" >/dev/null || need+=("${pair#*=}")
     done
     [ -e /usr/lib/apache2/modules/mod_auth_gssapi.so ] || need+=(libapache2-mod-auth-gssapi)
     /usr/bin/python3 -c "import cryptography" 2>/dev/null || need+=(python3-cryptography)
     /usr/bin/python3 -c 'import samba.samdb' 2>/dev/null || need+=(python3-samba)
     [ -d /usr/share/samba/setup ] || need+=(samba-ad-provision)
+    [ -e /usr/include/kdb.h ] || need+=(libkrb5-dev)
     [ ${#need[@]} = 0 ] ||
         lacking "missing: $(printf '%s\n' "${need[@]}" | sort -u | paste -sd " ")" "run integration/install.sh first"
 }
@@ -238,6 +239,32 @@ start_apache() {
         ' apache "$KCD_LAB/apache"
 }
 
+# --- realms with trusts ----------------------------------------------------------------------
+
+start_realms() {
+    local dir=$KCD_LAB/realms realm
+    local -l name
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    gcc -std=gnu11 -Wall -Wextra -Werror -O1 -fPIC -shared -o "$dir/textkdb.so" \
+        "$HERE/lab/kdb/textkdb.c" -lkdb5 -lkrb5
+    /usr/bin/python3 -B "$HERE/lab/realms.py" "$KCD_LAB"
+    while read -r realm _; do
+        name=${realm%%.*}
+        KRB5_CONFIG=$dir/krb5.conf KRB5_KDC_PROFILE=$dir/$name/kdc.conf \
+            spawn "krb5kdc-$name" env LD_PRELOAD="$dir/textkdb.so" krb5kdc -n -r "$realm"
+    done <"$dir/kdcs.tsv"
+}
+
+await_realms() {
+    local realm host port
+    local -l name
+    while read -r realm host port; do
+        name=${realm%%.*}
+        wait_for "krb5kdc-$name" "port $port" accepts "$host" "$port"
+    done <"$KCD_LAB/realms/kdcs.tsv"
+}
+
 # --- up, down, run, status -------------------------------------------------------------------
 
 make_netns() {
@@ -332,7 +359,7 @@ up() {
     cache_fresh || provision
     unpack
     write_krb5_conf
-    say "starting Samba, Apache and an MIT KDC in the namespace $(netns)"
+    say "starting Samba, Apache and MIT KDCs in the namespace $(netns)"
     spawn samba unshare -m --propagation private "$HERE/lab/samba-mounts.sh" "$KCD_LAB/dc" \
         samba -i -M single --configfile=/var/lib/samba/dc/etc/smb.conf
     prepare_apache
@@ -343,10 +370,13 @@ up() {
     "$HERE/lab/mit.sh" "$KCD_LAB"
     KRB5_CONFIG=$KCD_LAB/mit/krb5.conf KRB5_KDC_PROFILE=$KCD_LAB/mit/kdc.conf spawn krb5kdc krb5kdc -n
 
+    start_realms
+
     local ccache=MEMORY:ready
     wait_for apache "port 80" accepts 127.0.0.11 80
     wait_for krb5kdc "a ticket for mituser" inside env KRB5_CONFIG="$KCD_LAB/mit/krb5.conf" \
         timeout 5 kinit -c $ccache -k -t "$KCD_LAB/mit/client.keytab" mituser
+    await_realms
     wait_for samba "port 88" accepts 127.0.0.1 88
     wait_for samba "a ticket for svc-bridge" inside env KRB5_CONFIG="$KCD_LAB/krb5.conf" \
         timeout 5 kinit -c $ccache -k -t "$KCD_LAB/keytabs/bridge.keytab" "svc-bridge@$REALM"

@@ -19,6 +19,7 @@
 
 mod support;
 
+mod acceptance;
 mod bridge;
 mod certificates;
 mod delegation;
@@ -32,5 +33,7 @@ mod lifetime;
 mod mapping;
 mod minting;
 mod quiet_hit;
+mod realms;
+mod relay;
 mod revocation;
 mod self_test;

@@ -54,6 +54,7 @@ pub mod fuzzing {
     use crate::kerberos::proof::keytab::Keytab;
     use crate::kerberos::proof::pac::fuzzing as pac;
     use crate::kerberos::wire::ap_rep::fuzzing as ap_rep;
+    use crate::kerberos::wire::error_data;
     use crate::kerberos::wire::krb_error::{KrbError, nt_status};
     use crate::kerberos::wire::ticket::TicketParts;
     use crate::naming::sid::Sid;
@@ -80,12 +81,15 @@ pub mod fuzzing {
         ("http_chunks", proxy::fuzzing::chunked),
         ("answer_token", ap_rep::token),
         ("ap_rep_part", ap_rep::decrypted),
-        ("krb_error", |bytes| drop((KrbError::parse(bytes), nt_status(bytes)))),
+        ("krb_error", |bytes| drop((KrbError::parse(bytes), nt_status(bytes), error_data::describe(bytes)))),
         ("ticket", |bytes| drop(TicketParts::parse(bytes))),
         ("kdc_request", kerberos::relay::fuzzing::request),
         ("kdc_reply", kerberos::relay::fuzzing::reply),
         ("pac", pac::pac),
         ("logon_information", pac::logon_information),
+        ("recorded_error", kerberos::capture::fuzzing::error),
+        ("recorded_pac", kerberos::capture::fuzzing::pac),
+        ("recorded_answer", kerberos::capture::fuzzing::answer),
         ("exported_credential", |bytes| drop(ExportedCredential::parse(bytes))),
         ("keytab", |bytes| drop(Keytab::from_bytes("keytab".as_ref(), bytes))),
     ];

@@ -18,6 +18,7 @@ import sys
 import time
 
 import ldb
+from samba.dcerpc import security
 from samba.dsdb import (
     UF_ACCOUNTDISABLE,
     UF_DONT_EXPIRE_PASSWD,
@@ -26,6 +27,8 @@ from samba.dsdb import (
     UF_TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION,
     UF_WORKSTATION_TRUST_ACCOUNT,
 )
+
+from samba.ndr import ndr_pack
 
 from samdb import Directory
 
@@ -90,6 +93,12 @@ BRIDGE = ("svc-bridge", AES, f"HTTP/bridge.{DOMAIN}")
 CHANGING = {f"svc-roll{n}": f"HTTP/roll{n}.{DOMAIN}" for n in (1, 2)}
 # The same with keys of twenty years ago.
 OLD_BRIDGE = ("svc-oldbridge", RC4, f"HTTP/oldbridge.{DOMAIN}")
+# The same without protocol transition: its evidence tickets are not forwardable.
+PLAIN_BRIDGE = ("svc-plain", AES, f"HTTP/plain-bridge.{DOMAIN}")
+# Without protocol transition and without a list.
+LISTLESS_BRIDGE = ("svc-listless", AES, f"HTTP/listless-bridge.{DOMAIN}")
+# A back end that says by itself who may delegate to it: all of them.
+RESOURCE = ("svc-resource", AES, f"HTTP/resource.{DOMAIN}")
 
 
 def filetime(seconds):
@@ -144,6 +153,26 @@ def add_reader(directory, path):
     os.chmod(path, 0o600)
 
 
+def add_resource(directory):
+    """Resource-based delegation: on nobody's list, but with a list of its own (MS-ADA2 2.210)."""
+    for account, enctypes, spn in (PLAIN_BRIDGE, LISTLESS_BRIDGE):
+        directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
+    # An account without any list gets forwardable evidence tickets (MS-SFU 3.2.5.1.2).
+    directory.set(
+        directory.dn_of(PLAIN_BRIDGE[0]),
+        "msDS-AllowedToDelegateTo",
+        [spn for _, spn in BACK_ENDS.values()],
+    )
+    account, enctypes, spn = RESOURCE
+    directory.add_account(account, f"{account}@{DOMAIN}", enctypes, spn=spn)
+    sids = directory.sids()
+    allowed = "".join(f"(A;;0xf01ff;;;{sids[name]})" for name, _, _ in (BRIDGE, PLAIN_BRIDGE, LISTLESS_BRIDGE))
+    descriptor = security.descriptor.from_sddl(f"O:BAD:{allowed}", security.dom_sid(sids[account]))
+    directory.set(
+        directory.dn_of(account), "msDS-AllowedToActOnBehalfOfOtherIdentity", [ndr_pack(descriptor)]
+    )
+
+
 def fill(directory):
     samdb = directory.samdb
     partitions = ldb.Dn(samdb, f"CN=Partitions,{samdb.get_config_basedn()}")
@@ -173,6 +202,7 @@ def fill(directory):
             [spn for _, spn in BACK_ENDS.values()],
         )
 
+    add_resource(directory)
     gate(directory)
     add_hazards(directory)
     for name in [*MAPPED, *PROBES]:
@@ -224,8 +254,9 @@ def with_random_key(entry, later=0):
 
 def write_keytabs(directory, out):
     """bridge: the impersonator; wrong-key: the same with other keys; ahead: its keys and those of a
-    version that the domain does not know; oldbridge: one with an RC4 key; mbx1, mbx2003, unset, mended:
-    one back end each; mbx: all of them; notlisted: the service that is not on the delegation list."""
+    version that the domain does not know; oldbridge: one with an RC4 key; plain-bridge, listless-bridge:
+    those without protocol transition; mbx1, mbx2003, unset, mended: one back end each; mbx: all of them;
+    notlisted: the service that is not on the delegation list; resource: the one with a list of its own."""
     os.makedirs(out, exist_ok=True)
     path = lambda name: os.path.join(out, f"{name}.keytab")  # noqa: E731
 
@@ -241,6 +272,9 @@ def write_keytabs(directory, out):
         merged += keytab_entries(path(name))
     write_keytab(path("mbx"), merged)
     directory.keytab(path("notlisted"), f"{NOT_LISTED[2]}@{REALM}")
+    directory.keytab(path("plain-bridge"), f"{PLAIN_BRIDGE[0]}@{REALM}")
+    directory.keytab(path("listless-bridge"), f"{LISTLESS_BRIDGE[0]}@{REALM}")
+    directory.keytab(path("resource"), f"{RESOURCE[2]}@{REALM}")
 
 
 def write_lists(directory, out):

@@ -261,6 +261,20 @@ mapped() {
     SAN='DNS.0 = pc1.corp.example' device pc1 pc1 '' '' none issuing-ca
 }
 
+# Accounts of the realms with trusts, with the SIDs that realms.py gives them; nobody1 to 4 stand for
+# those that rows of a static table name.
+of_realms() {
+    local east=S-1-5-21-1001-1002-1003 west=S-1-5-21-2001-2002-2003 south=S-1-5-21-3001-3002-3003 name
+    device east-alice alice alice@alias.example $east-1201 extension device-ca
+    device west-wendy wendy wendy@brand.example $west-1302 extension device-ca
+    device south-susan susan susan@south.example $south-1401 extension device-ca
+    # The UPN of one alice, the SID of the other.
+    device two-alices alice alice@west.example $east-1201 extension device-ca
+    for name in nobody{1..4}; do
+        device "$name" "$name" '' '' none device-ca
+    done
+}
+
 # Alice's from the issuing CAs; throwaway1 to 8 are for tests that revoke.
 issued() {
     local upn sid name
@@ -318,6 +332,7 @@ main() {
     done <"$LAB/users.tsv"
     variants
     mapped
+    of_realms
     issued
 
     # An old list, from before the revocation: acting on it would let alice-revoked in.

@@ -37,6 +37,9 @@ pub struct Event {
     /// The account the certificate was mapped to, by the name the KDC was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
+    /// The account's name, `DOMAIN\account`, from the evidence ticket's PAC: the same for every name it was mapped by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// The account's SID from the evidence ticket's PAC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
@@ -221,6 +224,7 @@ impl Event {
 
     /// Notes the ticket behind a token.
     pub fn note_ticket(&mut self, facts: &TicketFacts) {
+        self.account = Some(facts.account.clone()).filter(|account| !account.is_empty());
         self.sid = facts.sid.as_ref().map(ToString::to_string).or_else(|| self.sid.take());
         self.cache_hit = Some(facts.cache_hit);
         self.stages.extend(facts.stages.iter().map(|(name, took)| StageTime::new(name, *took)));

@@ -146,9 +146,25 @@ pub struct DoctorArgs {
     /// Where that service principal name answers; left out: no HTTP request is made
     #[arg(long, value_name = "URL", requires = "spn", conflicts_with = "backend")]
     pub url: Option<String>,
+    /// Write what the KDCs and the back end answered to this directory, without secrets and with example names; it must not exist or be empty
+    #[arg(long, value_name = "DIRECTORY")]
+    pub record: Option<PathBuf>,
+    /// Words for the recording, such as case=sensitive or kdc="Windows Server 2022"; may be repeated
+    #[arg(long, value_name = "KEY=WORDS", requires = "record", value_parser = label)]
+    pub label: Vec<(String, String)>,
     /// Write the verdicts as JSON (version 1)
     #[arg(long)]
     pub json: bool,
+}
+
+/// A key in small letters, and words in one line.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, words) = text.split_once('=').ok_or("expected KEY=WORDS")?;
+    let good = !key.is_empty()
+        && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        && text.len() <= 200
+        && !words.contains(char::is_control);
+    if good { Ok((key.into(), words.into())) } else { Err("expected a-z, =, and up to 200 characters in one line".into()) }
 }
 
 /// Exactly one of them.
@@ -201,6 +217,7 @@ mod tests {
         for line in [
             "kcd-bridge doctor --user alice@corp.example --backend mbx",
             "kcd-bridge doctor --config f --certificate a.pem --spn HTTP/mbx",
+            "kcd-bridge doctor --user alice@corp.example --backend mbx --record d --label case=x --label kdc=2022",
             "kcd-bridge doctor --keytab k --principal svc@CORP.EXAMPLE --kdc dc1 dc2:88 --user alice@corp.example --spn HTTP/mbx --url http://mbx",
         ] {
             assert!(good(line), "{line}");
@@ -220,6 +237,9 @@ mod tests {
             "kcd-bridge doctor --user alice --backend mbx",
             "kcd-bridge doctor --user alice@corp@example --backend mbx",
             "kcd-bridge doctor --user dc1$@corp.example --backend mbx",
+            "kcd-bridge doctor --user alice@corp.example --backend mbx --label case=x",
+            "kcd-bridge doctor --user alice@corp.example --backend mbx --record d --label Case=x",
+            "kcd-bridge doctor --user alice@corp.example --backend mbx --record d --label case",
         ] {
             assert!(!good(line), "{line}");
         }

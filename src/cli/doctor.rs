@@ -1,5 +1,7 @@
 //! `kcd-bridge doctor`: one user, one back end, stage by stage, with a verdict and the raw cause of each.
 
+mod record;
+
 use std::fmt::Write as _;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -18,6 +20,7 @@ use crate::config::{self, Config};
 use crate::failure::{Cause, Failure};
 use crate::identity::{Principal, RequestedName};
 use crate::kerberos::Verdict;
+use crate::kerberos::capture::{Recorder, Stage, Tried};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::diagnosis::{Diagnosis, StageReport, diagnose};
 use crate::kerberos::encryption::Advice;
@@ -25,6 +28,7 @@ use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::policy::{Fingerprint, Grant};
 use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
 use crate::x509::Claims;
+use record::RecordDirectory;
 
 /// One stage of the report; the documented shape of `--json`, version 1.
 #[derive(Serialize)]
@@ -51,6 +55,8 @@ struct Report {
     spn: String,
     good: bool,
     stages: Vec<StageLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<String>,
 }
 
 /// Tries delegation stage by stage. Never needs the running bridge and never touches its cache.
@@ -75,6 +81,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs, output: &mut Output) -> Exit {
 fn examine(args: &DoctorArgs) -> Result<Report, String> {
     let config = configuration(args)?;
     let (backend, http_path) = backend(args, &config)?;
+    let record = args.record.as_deref().map(RecordDirectory::prepare).transpose()?;
     let directory = PrivateDirectory::make()?;
     let kerberos = KerberosConfig { runtime_directory: directory.0.clone(), ..config.kerberos.clone() };
     kerberos_process::forbid_core_dumps();
@@ -82,17 +89,24 @@ fn examine(args: &DoctorArgs) -> Result<Report, String> {
     let runtime = Runtime::new().map_err(|error| format!("no runtime: {error}"))?;
 
     let spn = backend.target.spn.to_string();
+    let recorder = record.as_ref().map(|_| Recorder::new(&kerberos.principal, &relay.observer()));
     let mut lines = Vec::new();
-    let principal = match principal(args, &config, &runtime, &mut lines) {
-        Ok(principal) => principal,
-        Err(user) => return Ok(Report { version: 1, user, spn, good: false, stages: lines }),
+    let (user, good) = match principal(args, &config, &runtime, &mut lines) {
+        Ok(principal) => {
+            let user = principal.to_string();
+            let recorder = recorder.clone();
+            let walk = Walk { kerberos, principal: Arc::new(principal), backend, http_path, recorder };
+            (user, runtime.block_on(walk.stages(relay, &mut lines)))
+        }
+        Err(user) => (user, false),
     };
-    let user = principal.to_string();
-    let walk = Walk { kerberos, principal: Arc::new(principal), backend, http_path };
-    let good = runtime.block_on(walk.stages(relay, &mut lines));
     // A worker may still wait in the library; nothing of it is needed any more.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    Ok(Report { version: 1, user, spn, good, stages: lines })
+    let mut report = Report { version: 1, user, spn, good, stages: lines, recorded: None };
+    if let Some((record, recorder)) = record.zip(recorder) {
+        report.recorded = Some(report.record(&record, &recorder, &args.label)?);
+    }
+    Ok(report)
 }
 
 fn configuration(args: &DoctorArgs) -> Result<Config, String> {
@@ -179,15 +193,16 @@ struct Walk {
     principal: Arc<Principal>,
     backend: BackendConfig,
     http_path: Option<String>,
+    recorder: Option<Recorder>,
 }
 
 impl Walk {
     async fn stages(self, relay: BoundRelay, lines: &mut Vec<StageLine>) -> bool {
         let observer = relay.observer();
         let serving = tokio::spawn(relay.serve(RelayConfig::from(&self.kerberos), std::future::pending()));
-        let Self { kerberos, principal, backend, http_path } = self;
-        let (asked, target) = (Arc::clone(&principal), Arc::clone(&backend.target));
-        let blocking = tokio::task::spawn_blocking(move || diagnose(&kerberos, observer, &asked, &target));
+        let Self { kerberos, principal, backend, http_path, recorder } = self;
+        let (asked, target, shown) = (Arc::clone(&principal), Arc::clone(&backend.target), recorder.clone());
+        let blocking = tokio::task::spawn_blocking(move || diagnose(&kerberos, observer, shown.as_ref(), &asked, &target));
         let Ok(Diagnosis { stages, mint }) = blocking.await else { return false };
         lines.extend(stages.into_iter().map(StageLine::of));
         serving.abort();
@@ -197,9 +212,14 @@ impl Walk {
         let start = Instant::now();
         let grant = Grant::authorize(principal, Fingerprint([0; 32]), Arc::clone(&backend.target));
         let (target, mutual) = (Arc::clone(&backend.target), backend.mutual);
-        let outcome = probe(backend, &grant, &path, |binding| mint.token_now(&target, binding))
-            .await
-            .and_then(|report| judge_probe(report, mutual));
+        let probed = match recorder {
+            None => probe(backend, &grant, &path, |binding| mint.token_now(&target, binding)).await,
+            Some(recorder) => {
+                let watch = |(token, reply)| (token, recorder.record(reply));
+                probe(backend, &grant, &path, |binding| mint.token_now(&target, binding).map(watch)).await
+            }
+        };
+        let outcome = probed.and_then(|report| judge_probe(report, mutual));
         let good = outcome.is_ok();
         lines.push(StageLine::new("http", start.elapsed(), outcome));
         good
@@ -264,6 +284,19 @@ impl StageLine {
 }
 
 impl Report {
+    /// Writes what was answered, and what became of each stage, without names.
+    fn record(
+        &self,
+        directory: &RecordDirectory<'_>,
+        recorder: &Recorder,
+        labels: &[(String, String)],
+    ) -> Result<String, String> {
+        let tried = Tried { user: recorder.name(&self.user), spn: recorder.name(&self.spn) };
+        let stage = |line: &StageLine| Stage { stage: line.stage.into(), outcome: line.reason.unwrap_or(line.verdict).into() };
+        let (manifest, files) = recorder.finish(labels, tried, self.stages.iter().map(stage).collect());
+        directory.write(&manifest, &files)
+    }
+
     fn text(&self) -> String {
         let mut text = format!("{} to {}\n", self.user, self.spn);
         for line in &self.stages {
@@ -278,6 +311,10 @@ impl Report {
         let verdict = if self.good { "good: every stage passed" } else { "not good: the last stage shown failed" };
         text.push_str(verdict);
         text.push('\n');
+        if let Some(recorded) = &self.recorded {
+            text.push_str(recorded);
+            text.push('\n');
+        }
         text
     }
 }

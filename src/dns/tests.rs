@@ -33,6 +33,24 @@ fn within_a_priority_the_draw_is_by_weight() {
     assert_eq!([first(0), first(1), first(40), first(41), first(100)], ["zero", "light", "light", "heavy", "heavy"]);
 }
 
+/// What RFC 2782 promises: over many draws each is first as often as its weight says.
+#[test]
+fn over_many_draws_each_target_is_first_in_proportion_to_its_weight() {
+    const DRAWS: u32 = 20_000;
+    let records = [service(0, 600, "heavy"), service(0, 300, "middle"), service(0, 100, "light"), service(0, 0, "zero")];
+    let mut first = std::collections::HashMap::<String, u32>::new();
+    for _ in 0..DRAWS {
+        let ordered = in_order(records.to_vec(), random_below);
+        *first.entry(ordered[0].host.clone()).or_default() += 1;
+    }
+    // Six standard deviations of the least even of them are 420.
+    for (host, expected) in [("heavy", 12_000), ("middle", 6000), ("light", 2000), ("zero", 20)] {
+        let seen = first.get(host).copied().unwrap_or(0);
+        assert!(seen.abs_diff(expected) < 450, "{host}: {seen} instead of {expected}");
+    }
+    assert!(first["heavy"] > first["middle"] && first["middle"] > first["light"]);
+}
+
 #[test]
 fn a_target_of_the_root_means_no_service_and_no_number_of_records_overflows() {
     assert_eq!(in_order(vec![service(0, 0, "")], |_| 0), []);

@@ -24,7 +24,7 @@ pub struct KerberosConfig {
     pub workers: usize,
     /// `queue`: acquisitions waiting at most (default 65536)
     pub queue: usize,
-    /// `acquire_timeout`: for both tickets of one user (default 5 s)
+    /// `acquire_timeout`: for both tickets of one user, all exchanges together (default 5 s)
     pub acquire_timeout: Duration,
     /// `kdc_timeout`: for one exchange with one KDC (default 2 s)
     pub kdc_timeout: Duration,
@@ -32,7 +32,7 @@ pub struct KerberosConfig {
     pub soft_age: Duration,
     /// `max_ride_through`: how long past the soft age a ticket serves while no KDC answers (default 4 h; 0 = not at all)
     pub max_ride_through: Duration,
-    /// `clock_skew`: taken off every ticket's end (default 300 s)
+    /// `clock_skew`: taken off every ticket's end; a KDC's clock is told of at a fifth of it (default 300 s)
     pub clock_skew: Duration,
     /// `cache_bytes`: tickets kept at most, in bytes (default 512 MiB)
     pub cache_bytes: u64,

@@ -84,7 +84,7 @@ async fn prepared(wanted: Wanted, shared: Arc<Shared>, ages: Ages, grant: Grant)
     let sid = facts.sid.as_ref().map(ToString::to_string);
     let [etype, session_etype, evidence_etype] =
         [facts.ticket_etype, facts.session_etype, facts.evidence_etype].map(Etype::name_of);
-    info!(principal = %grant.principal(), client = facts.client, spn = facts.spn, sid, etype, session_etype, evidence_etype, "ticket acquired");
+    info!(principal = %grant.principal(), account = facts.account, client = facts.client, spn = facts.spn, sid, etype, session_etype, evidence_etype, "ticket acquired");
     shared.encryption.acquired(facts, grant.target().allow_rc4);
     Ok(ticket)
 }
@@ -94,7 +94,8 @@ fn cached(acquired: Acquired, grant: &Grant, ages: Ages) -> Result<CachedTicket,
     let facts = TicketFacts {
         id: TicketId::next(),
         client: format!("{}@{}", ticket.client, ticket.client_realm),
-        sid: Some(acquired.sid),
+        account: acquired.account.logon_name,
+        sid: Some(acquired.account.sid),
         spn: grant.target().spn.to_string(),
         ticket_etype: ticket.ticket_etype,
         session_etype: ticket.session_key.etype().number(),

@@ -7,6 +7,7 @@ use crate::failure::{Failure, Stage};
 use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquirer, Shared};
 use crate::kerberos::acquire::keys::Keys;
+use crate::kerberos::capture::Recorder;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::encryption::{Advice, Etypes};
 use crate::kerberos::engine::Mint;
@@ -36,16 +37,29 @@ pub struct Diagnosis {
     pub mint: Option<Mint>,
 }
 
-/// Walks through the acquisition. Blocks on the KDC: call it from a blocking thread.
-pub fn diagnose(config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Diagnosis {
+/// Walks through the acquisition; a recorder is shown the evidence ticket's PAC. Blocks on the KDC: call it from a blocking thread.
+pub fn diagnose(
+    config: &KerberosConfig,
+    relay: RelayObserver,
+    recorder: Option<&Recorder>,
+    principal: &Principal,
+    target: &Target,
+) -> Diagnosis {
     let mut diagnosis = Diagnosis { stages: Vec::new(), mint: None };
     // The failure that ends the walk is in the report already.
-    let _ = diagnosis.walk(config, relay, principal, target);
+    let _ = diagnosis.walk(config, relay, recorder, principal, target);
     diagnosis
 }
 
 impl Diagnosis {
-    fn walk(&mut self, config: &KerberosConfig, relay: RelayObserver, principal: &Principal, target: &Target) -> Option<()> {
+    fn walk(
+        &mut self,
+        config: &KerberosConfig,
+        relay: RelayObserver,
+        recorder: Option<&Recorder>,
+        principal: &Principal,
+        target: &Target,
+    ) -> Option<()> {
         let keys = self.stage("keytab", || read_keytab(config))?;
         let shared = Arc::new(Shared::new(config.clone(), keys, relay));
         let mut acquirer = Acquirer::new(Arc::clone(&shared));
@@ -59,12 +73,16 @@ impl Diagnosis {
         let user = self.stage("s4u2self", || {
             acquirer.impersonate(principal).map(|user| (user, format!("a ticket to ourselves for {principal}")))
         })?;
+        // Whatever the next stage makes of it.
+        if let Some((recorder, pac)) = recorder.zip(acquirer.raw_pac(&user)) {
+            recorder.pac(&pac);
+        }
         let evidence = self.stage("identity", || {
             let evidence = acquirer.open_evidence(&user, target)?;
-            let sid = acquirer.identify(principal, &evidence)?;
+            let account = acquirer.identify(principal, &evidence)?;
             let forwardable = if evidence.is_forwardable() { "forwardable" } else { "NOT forwardable" };
-            let etype = evidence.etype().name();
-            let seen = format!("{}@{}, SID {sid}, {forwardable}, {etype}", evidence.client(), evidence.client_realm());
+            let (client, realm, etype) = (evidence.client(), evidence.client_realm(), evidence.etype().name());
+            let seen = format!("{client}@{realm} is {}, SID {}, {forwardable}, {etype}", account.logon_name, account.sid);
             Ok((evidence, seen))
         })?;
         let own_key = evidence.etype().number();
@@ -74,9 +92,10 @@ impl Diagnosis {
             let ticket = acquirer.service_ticket(&user, target, &evidence)?;
             let etype = Etype::name_of(ticket.ticket_etype);
             let seen = format!(
-                "{} bytes for {}, {etype}, session key {}",
+                "{} bytes for {}@{}, {etype}, session key {}",
                 ticket.ticket.len(),
                 target.spn,
+                ticket.server_realm,
                 ticket.session_key.etype().name()
             );
             Ok((ticket, seen))
@@ -117,10 +136,11 @@ fn kdcs(relay: &RelayObserver, failure: Option<&Failure>) -> Result<((), String)
     if let Some(failure) = failure.filter(|failure| failure.cause.stage() == Stage::Kdc) {
         return Err(failure.clone());
     }
-    let seen = relay.kdcs().into_iter().map(|numbers| {
-        let answered = numbers.requests.saturating_sub(numbers.failures);
+    let asked = relay.kdcs().into_iter().filter(|numbers| numbers.requests > 0);
+    let seen = asked.map(|numbers| {
+        let answered = numbers.requests.saturating_sub(numbers.unanswered());
         let latency = numbers.last_latency.map_or_else(String::new, |took| format!(", last answer in {took:.1?}"));
-        let skew = numbers.skew.map_or_else(String::new, |skew| format!(", clock {skew:+} s from ours"));
+        let skew = numbers.skew.map_or_else(String::new, |skew| format!(", clock {:+} s from ours", skew / 1000));
         format!("{} of {}: {answered} of {} requests answered{latency}{skew}", numbers.kdc, numbers.realm, numbers.requests)
     });
     Ok(((), seen.collect::<Vec<_>>().join("; ")))

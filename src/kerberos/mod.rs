@@ -10,12 +10,14 @@
 //! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
 //! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
 //! relay       every KDC exchange, seen and bounded
+//! capture     what was answered, fit to be given away
 //! wire        bytes: encryption types, AP-REQ, AP-REP, SPNEGO, KRB-ERROR
 //! ```
 
 #![deny(unsafe_code)]
 
 pub mod acquire;
+pub mod capture;
 pub mod config;
 pub mod delegator;
 pub mod diagnosis;
@@ -186,6 +188,7 @@ impl TicketFacts {
     fn for_hit(&self) -> Self {
         Self {
             client: self.client.clone(),
+            account: self.account.clone(),
             sid: self.sid.clone(),
             spn: self.spn.clone(),
             stages: Vec::new(),
@@ -202,6 +205,8 @@ pub struct TicketFacts {
     pub id: TicketId,
     /// Client name and realm as the KDC wrote them.
     pub client: String,
+    /// `DOMAIN\account` from the evidence ticket's PAC: the same whatever name the account was asked for by.
+    pub account: String,
     /// SID from the evidence ticket's PAC.
     pub sid: Option<Sid>,
     /// Service principal name.

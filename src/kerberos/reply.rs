@@ -54,6 +54,14 @@ impl Reply {
         Self { awaited: Awaited::Reference(Box::new(context)), format }
     }
 
+    /// What a recording needs of an answer to a token of our own; none for the reference engine, whose keys the library keeps.
+    pub(in crate::kerberos) fn expectation(&self) -> Option<(&ApRepExpectation, TokenFormat)> {
+        match &self.awaited {
+            Awaited::Native(expectation) => Some((expectation, self.format)),
+            Awaited::Reference(_) => None,
+        }
+    }
+
     fn judge_token(self, token: &[u8]) -> Result<Verdict, Failure> {
         if token.starts_with(NTLMSSP) {
             return Ok(Verdict::NtlmOnly);
@@ -144,4 +152,4 @@ fn unfinished(state: Option<NegState>) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,7 +11,7 @@
 //! or to the ticket's own end where that comes first, elsewhere for each ticket: what was acquired at nine o'clock is not all acquired
 //! again at a quarter past.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +31,7 @@ use crate::kerberos::acquire::worker::Place;
 use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
 use crate::naming::name::Spn;
+use crate::naming::sid::Sid;
 use crate::policy::Grant;
 
 /// While no KDC answers, one request in this time asks again, in the background; all others ride at once.
@@ -146,6 +147,8 @@ pub(super) struct Tickets {
     refusals: Cache<TicketKey, Refusal>,
     /// Accounts that were refused, and when: longer than any acquisition takes.
     ended: Cache<RequestedName, Instant>,
+    /// The same by SID: an account answers to several names.
+    ended_sids: Cache<Sid, Instant>,
     flights: Mutex<HashMap<TicketKey, Flight>>,
     forgotten: Cache<TicketKey, ()>,
     forgotten_by_spn: Mutex<HashMap<Spn, (Instant, u32)>>,
@@ -183,6 +186,7 @@ impl Tickets {
             entries,
             refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(LONGEST_MEMORY).build(),
             ended: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
+            ended_sids: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
             flights: Mutex::default(),
             forgotten: Cache::builder().max_capacity(REFUSALS).time_to_live(FORGET_WINDOW).build(),
             forgotten_by_spn: Mutex::default(),
@@ -247,15 +251,11 @@ impl Tickets {
 
     /// Drops every ticket of this account; one under way is not kept when it lands. Returns how many there were.
     pub(super) fn evict(&self, principal: &Principal) -> usize {
-        let named = self.end_all_of(principal.name());
-        let ExpectedSid::Is(sid) = principal.expected_sid() else { return named };
-        let others: Vec<_> =
-            self.entries.iter().filter(|(_, ticket)| ticket.facts.sid.as_ref() == Some(sid)).map(|(key, _)| key).collect();
-        for key in &others {
-            self.ended.insert(key.principal.name().clone(), Instant::now());
-            self.entries.invalidate(&**key);
-        }
-        named + others.len()
+        let expected = match principal.expected_sid() {
+            ExpectedSid::Is(sid) => Some(sid.clone()),
+            ExpectedSid::PinOnFirstUse => None,
+        };
+        self.end_all_of(principal.name(), expected)
     }
 
     /// Drops every ticket for this SPN; one under way is kept when it lands. Returns how many there were.
@@ -315,7 +315,7 @@ impl Tickets {
 
     fn land(&self, key: &TicketKey, started: Instant, landing: &Result<Arc<CachedTicket>, Failure>) {
         let failure = match landing {
-            Ok(_) if self.ended.get(key.principal.name()).is_some_and(|ended| ended >= started) => return,
+            Ok(ticket) if self.ended_since(key, ticket, started) => return,
             Ok(ticket) => {
                 self.refusals.invalidate(key);
                 self.entries.insert(key.clone(), Arc::clone(ticket));
@@ -337,10 +337,11 @@ impl Tickets {
             // Asked ahead of time, and nobody said no.
             return;
         }
-        self.entries.invalidate(key);
         if is_about_the_account(failure.cause) {
-            self.end_all_of(key.principal.name());
+            // Before its own ticket goes, which says who it is.
+            self.end_all_of(key.principal.name(), None);
         }
+        self.entries.invalidate(key);
     }
 
     /// What was refused a moment ago.
@@ -348,15 +349,30 @@ impl Tickets {
         self.refusals.get(key).filter(|(_, until)| Instant::now() < *until).map(|(failure, _)| failure)
     }
 
-    /// The account is refused, not this certificate or this back end: its other tickets end too, and one that is under way for it is
-    /// not kept when it lands.
-    fn end_all_of(&self, name: &RequestedName) -> usize {
-        self.ended.insert(name.clone(), Instant::now());
-        let others: Vec<_> = self.entries.iter().map(|(key, _)| key).filter(|key| key.names(name)).collect();
-        for key in &others {
+    /// The account is refused, not this certificate, this back end or this name: its other tickets end too, and one that is under way
+    /// for it is not kept when it lands. Which account that is say the tickets by this name, and `expected`.
+    fn end_all_of(&self, name: &RequestedName, expected: Option<Sid>) -> usize {
+        let named = self.entries.iter().filter(|(key, _)| key.names(name));
+        let sids: HashSet<Sid> = named.filter_map(|(_, ticket)| ticket.facts.sid.clone()).chain(expected).collect();
+        let is_of = |key: &TicketKey, ticket: &CachedTicket| {
+            key.names(name) || ticket.facts.sid.as_ref().is_some_and(|sid| sids.contains(sid))
+        };
+        let ended: Vec<_> = self.entries.iter().filter(|(key, ticket)| is_of(key, ticket)).map(|(key, _)| key).collect();
+        let now = Instant::now();
+        self.ended.insert(name.clone(), now);
+        for sid in &sids {
+            self.ended_sids.insert(sid.clone(), now);
+        }
+        for key in &ended {
             self.entries.invalidate(&**key);
         }
-        others.len()
+        ended.len()
+    }
+
+    /// Whether the account was ended while this ticket was under way.
+    fn ended_since(&self, key: &TicketKey, ticket: &CachedTicket, started: Instant) -> bool {
+        let by_sid = ticket.facts.sid.as_ref().and_then(|sid| self.ended_sids.get(sid));
+        [self.ended.get(key.principal.name()), by_sid].into_iter().flatten().any(|ended| ended >= started)
     }
 
     /// A ticket that is past its hard age when it comes is none.

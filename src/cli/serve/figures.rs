@@ -1,6 +1,10 @@
 //! Figures and forecasts of the running bridge: the metrics file, and a word a day about certificates that end soon and SPNs that
 //! use RC4.
 
+mod isolation;
+mod kdcs;
+mod tickets;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,11 +24,15 @@ use crate::directory::Directory;
 use crate::identity::Mapper;
 use crate::kerberos::delegator::Delegator;
 use crate::kerberos::encryption::{Count, Encryption, Rc4Use};
+use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::wire::crypto::Etype;
-use crate::proxy::{Isolation, Proxy};
+use crate::proxy::Proxy;
 use crate::revocation::Revocation;
 use crate::roster::Ending;
 use crate::shutdown::Shutdown;
+use isolation::IsolationFigures;
+use kdcs::KdcFigures;
+use tickets::TicketFigures;
 
 /// The first forecast, when most devices have connected since the start, and the time between two.
 const FIRST_FORECAST: Duration = Duration::from_hours(1);
@@ -32,20 +40,29 @@ const FORECAST_INTERVAL: Duration = Duration::from_hours(24);
 /// Certificates named one by one, in a forecast of the log and in the metrics.
 const MAX_NAMED: usize = 500;
 
+/// The proxy with the engine behind it, and the relay behind the engine.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    pub(super) proxy: Arc<Proxy<Delegator>>,
+    pub(super) relay: RelayObserver,
+}
+
 /// Writes the metrics file and the forecasts until the bridge stops.
-pub(super) async fn keep(devices: Arc<Devices>, proxy: Arc<Proxy<Delegator>>, config: Option<MetricsConfig>, shutdown: Shutdown) {
-    let encryption = proxy.tokens().encryption();
+pub(super) async fn keep(devices: Arc<Devices>, engine: Engine, config: Option<MetricsConfig>, shutdown: Shutdown) {
+    let encryption = engine.proxy.tokens().encryption();
     let mut next_forecast = Instant::now() + FIRST_FORECAST;
     let mut broken = false;
     loop {
         let within = i64::try_from(devices.admission().expiry_forecast.as_secs()).unwrap_or(i64::MAX);
         if let Some(config) = &config {
-            let (file, devices, encryption) = (config.file.clone(), Arc::clone(&devices), Arc::clone(&encryption));
-            let isolation = proxy.isolation();
+            let (file, devices, engine, encryption) =
+                (config.file.clone(), Arc::clone(&devices), engine.clone(), Arc::clone(&encryption));
             // Neither the disk nor a long roster is for a thread that serves connections.
             let write = move || {
-                let figures = Figures { devices: &devices, encryption: &encryption, isolation: &isolation, within };
-                metrics::write(&file, &metrics::render(&[&figures]))
+                let (tickets, kdcs) = (TicketFigures(engine.proxy.tokens().clone()), KdcFigures(engine.relay));
+                let isolation = IsolationFigures(engine.proxy.isolation());
+                let figures = Figures { devices: &devices, encryption: &encryption, within };
+                metrics::write(&file, &metrics::render(&[&figures, &tickets, &kdcs, &isolation]))
             };
             let writing = tokio::task::spawn_blocking(write).await;
             let outcome =
@@ -101,11 +118,10 @@ fn now() -> i64 {
     i64::try_from(since).unwrap_or(i64::MAX)
 }
 
-/// What certificates, revocation, mapping, the directory, the tickets and the self-tests have to say.
+/// What certificates, revocation, mapping, the directory, and the tickets have to say.
 struct Figures<'a> {
     devices: &'a Devices,
     encryption: &'a Encryption,
-    isolation: &'a [(Arc<str>, Isolation)],
     within: i64,
 }
 
@@ -163,12 +179,6 @@ struct EvidenceLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct IsolationLabels {
-    backend: String,
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RenewedLabels {
     renewed: &'static str,
 }
@@ -183,7 +193,6 @@ impl Source for Figures<'_> {
             servers(directory, registry);
         }
         encryption(&self.encryption.counts(), registry);
-        isolation(self.isolation, registry);
     }
 }
 
@@ -289,22 +298,6 @@ fn encryption(counts: &[Count], registry: &mut Registry) {
     registry.register("evidence_tickets", help, evidence);
 }
 
-/// What the self-tests say of the back ends: 1 for the state each is in, 0 for the others.
-fn isolation(backends: &[(Arc<str>, Isolation)], registry: &mut Registry) {
-    let states = Family::<IsolationLabels, Gauge>::default();
-    for (backend, now) in backends {
-        for state in Isolation::NAMES {
-            let labels = IsolationLabels { backend: backend.to_string(), state };
-            states.get_or_create(&labels).set(i64::from(state == now.name()));
-        }
-    }
-    registry.register(
-        "backend_isolation",
-        "What the self-test shows of a back end's isolation of users: 1 for its state",
-        states,
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -347,27 +340,6 @@ mod tests {
             format!("kcd_bridge_evidence_tickets_total{{etype=\"{rc4}\"}} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
-        }
-    }
-
-    struct Proved([(Arc<str>, Isolation); 2]);
-
-    impl Source for Proved {
-        fn add_to(&self, registry: &mut Registry) {
-            isolation(&self.0, registry);
-        }
-    }
-
-    #[test]
-    fn a_back_ends_isolation_is_one_of_four_states() {
-        let backends = [("mbx1".into(), Isolation::Proved), ("mbx2".into(), Isolation::Failed("an answer names bob".into()))];
-        let text = metrics::render(&[&Proved(backends)]);
-        for (backend, now) in [("mbx1", "proved"), ("mbx2", "failed")] {
-            for state in Isolation::NAMES {
-                let value = i32::from(state == now);
-                let line = format!("kcd_bridge_backend_isolation{{backend=\"{backend}\",state=\"{state}\"}} {value}");
-                assert!(text.lines().any(|found| found == line), "{line}: {text}");
-            }
         }
     }
 

@@ -80,7 +80,8 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     let devices = Devices::new(acceptor, admission);
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
     let relay_config = RelayConfig::from(&kerberos);
-    let tokens = Delegator::start(kerberos, relay.observer()).map_err(|failure| with_remedy(&failure))?;
+    let observer = relay.observer();
+    let tokens = Delegator::start(kerberos, observer.clone()).map_err(|failure| with_remedy(&failure))?;
     let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections)
         .map_err(|error| format!("audit.file cannot be opened: {error} (it must be no pipe and no symbolic link)"))?;
     let limits = HeadLimits {
@@ -102,7 +103,12 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     };
     let (test_again, words) = watch::channel(());
     tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, test_again, shutdown.listen()).run(reload));
-    tokio::spawn(figures::keep(Arc::clone(&devices), Arc::clone(&proxy), metrics, shutdown.listen()));
+    tokio::spawn(figures::keep(
+        Arc::clone(&devices),
+        figures::Engine { proxy: Arc::clone(&proxy), relay: observer },
+        metrics,
+        shutdown.listen(),
+    ));
     tokio::spawn(proxy::prove_isolation(Arc::clone(&proxy), words, shutdown.listen()));
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");

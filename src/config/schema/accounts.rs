@@ -26,7 +26,12 @@ pub(super) static KERBEROS: Table = Table {
         key("max_concurrent", Count(1, 256), Optional("`workers`"), MAX_CONCURRENT),
         key("max_rate", Count(1, 1_000_000), Optional("as fast as its KDCs answer"), MAX_RATE),
         key("queue", Count(1, 1_000_000), Default("65536"), "ticket acquisitions waiting at most"),
-        key("acquire_timeout", Kind::Duration(ms(100), hours(1)), Default("5s"), "time for both tickets of one user"),
+        key(
+            "acquire_timeout",
+            Kind::Duration(ms(100), hours(1)),
+            Default("5s"),
+            "time for both tickets of one user, all exchanges with KDCs together",
+        ),
         key("kdc_timeout", Kind::Duration(ms(50), hours(1)), Default("2s"), "time for one exchange with one KDC"),
         key(
             "soft_age",
@@ -40,7 +45,12 @@ pub(super) static KERBEROS: Table = Table {
             Default("4h"),
             "how long past `soft_age` a ticket serves while no KDC answers; `0s`: not at all",
         ),
-        key("clock_skew", Kind::Duration(ms(0), hours(1)), Default("5m"), "taken off the end of every ticket"),
+        key(
+            "clock_skew",
+            Kind::Duration(ms(0), hours(1)),
+            Default("5m"),
+            "taken off the end of every ticket; a KDC's clock that is off by a fifth of it is reported",
+        ),
         key("cache_bytes", Size(MIB, 1024 * GIB), Default("512MiB"), "tickets kept at most"),
         key(
             "denied_groups",

@@ -1,5 +1,6 @@
 //! One user's tickets, step by step: our TGT, S4U2Self, who is it, S4U2Proxy, is it usable. Runs on a worker thread and blocks.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,12 +34,20 @@ const RESET_INTERVAL: Duration = Duration::from_mins(1);
 /// What an acquisition yields: the service ticket, proved to be this principal's.
 pub(in crate::kerberos) struct Acquired {
     pub(in crate::kerberos) ticket: ServiceTicket,
-    pub(in crate::kerberos) sid: Sid,
+    pub(in crate::kerberos) account: Identified,
     /// Of the evidence ticket: our own account's key.
     pub(in crate::kerberos) evidence_etype: Etype,
     pub(in crate::kerberos) stages: Vec<(&'static str, Duration)>,
     /// The library's credential, for the reference engine only.
     pub(in crate::kerberos) reference: Option<UserCredential>,
+}
+
+/// Whom the KDC vouches for: the same whatever name was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::kerberos) struct Identified {
+    pub(in crate::kerberos) sid: Sid,
+    /// `DOMAIN\account`
+    pub(in crate::kerberos) logon_name: String,
 }
 
 /// What all acquirers share.
@@ -62,7 +71,13 @@ impl Shared {
     /// The failure of a GSS call, with what the relay saw of the exchange: the KDC that answered, its NTSTATUS, or who did not answer.
     fn explain(&self, stage: Stage, error: &GssError, whom: Whom<'_>, spn: Option<&Spn>, since: Instant) -> Failure {
         let mut failure = classify(stage, error);
-        let report = self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
+        let seen = |whom| self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
+        let report = seen(whom).or_else(|| {
+            // On the way to another realm libkrb5 uses our own ticket: such a request names no user.
+            let on_our_way =
+                (failure.cause == Cause::RealmUnknown).then(|| seen(Whom::OurAccount(self.config.principal.name())))?;
+            on_our_way.filter(|report| matches!(report.outcome, Outcome::UnlistedRealm(_)))
+        });
         if let Some(report) = report {
             failure.cause = match report.outcome {
                 Outcome::UnlistedRealm(_) => Cause::RealmUnknown,
@@ -81,6 +96,8 @@ pub(in crate::kerberos) struct Acquirer {
     cache: String,
     impersonator: Option<Held>,
     reset: Option<Instant>,
+    /// Of the acquisition under way, for all its exchanges together.
+    deadline: Option<Instant>,
 }
 
 /// Our TGT, and the keys it came from: the library may look into their file as long as it has the credential.
@@ -92,26 +109,34 @@ struct Held {
 
 impl Acquirer {
     pub(in crate::kerberos) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, cache: fresh_cache(), impersonator: None, reset: None }
+        Self { shared, cache: fresh_cache(), impersonator: None, reset: None, deadline: None }
     }
 
-    /// Both tickets, or the stage that failed and why.
-    pub(in crate::kerberos) fn acquire(&mut self, principal: &Principal, target: &Target) -> Result<Acquired, Failure> {
+    /// Both tickets, or the stage that failed and why. The relay ends every exchange with a KDC at `deadline`.
+    pub(in crate::kerberos) fn acquire(
+        &mut self,
+        principal: &Principal,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Acquired, Failure> {
         self.shared.acquisitions.fetch_add(1, Ordering::Relaxed);
+        let (name, realm) = principal_name(principal.name());
+        let _declared = self.shared.relay.until(Whom::User(&name, realm), deadline);
+        self.deadline = Some(deadline);
         let mut clock = StageClock::start();
         self.tgt()?;
         clock.lap("tgt");
         let user = self.impersonate(principal)?;
         clock.lap("s4u2self");
         let evidence = self.open_evidence(&user, target)?;
-        let sid = self.identify(principal, &evidence)?;
+        let account = self.identify(principal, &evidence)?;
         clock.lap("identity");
         self.delegate(&user, target, &evidence)?;
         clock.lap("s4u2proxy");
         let ticket = self.service_ticket(&user, target, &evidence)?;
         clock.lap("extract");
         let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
-        Ok(Acquired { ticket, sid, evidence_etype: evidence.etype(), stages: clock.laps, reference })
+        Ok(Acquired { ticket, account, evidence_etype: evidence.etype(), stages: clock.laps, reference })
     }
 
     /// Forgets our TGT: the next acquisition starts from the keytab. The library keeps a memory cache for the life of the process
@@ -155,10 +180,12 @@ impl Acquirer {
 
     fn log_in_with(&self, keys: &Arc<KeySet>) -> Result<Held, Failure> {
         let own = &self.shared.config.principal;
+        let ours = Whom::OurAccount(own.name());
         let impersonator = keys.log_in(|keytab| {
             let since = Instant::now();
+            let _declared = self.deadline.map(|deadline| self.shared.relay.until(ours, deadline));
             Impersonator::acquire(own, &keytab, &self.cache)
-                .map_err(|error| self.shared.explain(Stage::Tgt, &error, Whom::OurAccount(own.name()), None, since))
+                .map_err(|error| self.shared.explain(Stage::Tgt, &error, ours, None, since))
         })?;
         let look_after = Instant::now() + TGT_CHECK.min(impersonator.lifetime() / 4);
         Ok(Held { impersonator, keys: Arc::clone(keys), look_after })
@@ -185,7 +212,9 @@ impl Acquirer {
     pub(in crate::kerberos) fn open_evidence(&self, user: &Impersonated, target: &Target) -> Result<EvidenceTicket, Failure> {
         let exported = export(user)?;
         let own = &self.shared.config.principal;
-        let evidence = &exported.evidence(own)?.ticket;
+        let credential = exported.evidence(own)?;
+        let evidence = &credential.ticket;
+        self.shared.relay.ticket_starts(evidence, credential.start_time, credential.auth_time);
         let etype = TicketParts::parse(evidence).map_err(ExportError::from)?.enc_part.etype;
         if etype == Etype::Rc4Hmac.number() && !target.allow_rc4 {
             let detail = format!("the evidence ticket is RC4: {own} has no AES key in the domain, or none in the keytab");
@@ -203,10 +232,18 @@ impl Acquirer {
         Ok(opened?)
     }
 
+    /// The evidence ticket's PAC for a recording, if a key of ours opens it.
+    pub(in crate::kerberos) fn raw_pac(&self, user: &Impersonated) -> Option<Vec<u8>> {
+        let (exported, own) = (export(user).ok()?, &self.shared.config.principal);
+        let keys = self.shared.keys.current();
+        EvidenceTicket::raw_pac(&exported.evidence(own).ok()?.ticket, keys.keytab(), own).ok()?
+    }
+
     /// Who the KDC vouches for must be who was mapped, and somebody we may delegate (decision 7e, promise 1).
-    pub(in crate::kerberos) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Sid, Failure> {
+    pub(in crate::kerberos) fn identify(&self, principal: &Principal, evidence: &EvidenceTicket) -> Result<Identified, Failure> {
         let config = &self.shared.config;
         let pac = evidence.require_pac()?;
+        self.require_listed(evidence.client_realm(), principal)?;
         if evidence.client_realm() == config.principal.realm().as_str()
             && evidence.client().same_components(config.principal.name())
         {
@@ -218,7 +255,15 @@ impl Acquirer {
         judge_account(pac, principal.kind(), &config.denied_groups, &config.denied_accounts)
             .map_err(|failure| with_subject(&failure, principal))?;
         self.shared.pins.judge(principal, pac.sid())?;
-        Ok(pac.sid().clone())
+        Ok(Identified { sid: pac.sid().clone(), logon_name: pac.logon_name() })
+    }
+
+    /// A KDC may refer us anywhere; users and back ends are of the realms that the configuration lists, and of no other.
+    fn require_listed(&self, realm: &str, whose: &dyn fmt::Display) -> Result<(), Failure> {
+        if self.shared.config.realms.keys().any(|listed| listed.as_str() == realm) {
+            return Ok(());
+        }
+        Err(Failure::new(Cause::RealmUnknown, format!("{whose}: the ticket is of the realm {}", realm.escape_default())))
     }
 
     pub(in crate::kerberos) fn delegate(
@@ -244,8 +289,8 @@ impl Acquirer {
         })
     }
 
-    /// The service ticket, if it is one we may use: for the SPN that is configured, in the evidence ticket's client's name, of an
-    /// encryption type this back end may be spoken to with.
+    /// The service ticket, if it is one we may use: for the SPN that is configured, in a realm that is, in the evidence ticket's
+    /// client's name, of an encryption type this back end may be spoken to with.
     pub(in crate::kerberos) fn service_ticket(
         &self,
         user: &Impersonated,
@@ -253,6 +298,8 @@ impl Acquirer {
         evidence: &EvidenceTicket,
     ) -> Result<ServiceTicket, Failure> {
         let ticket = export(user)?.service_ticket(&self.shared.config.principal, &target.spn, evidence)?;
+        self.require_listed(&ticket.server_realm, &target.spn)?;
+        self.shared.relay.ticket_starts(&ticket.ticket, ticket.start_time, ticket.auth_time);
         judge_etypes(target, ticket.ticket_etype, ticket.session_key.etype())?;
         Ok(ticket)
     }
@@ -353,6 +400,18 @@ mod tests {
         file.write_all(&keytab(&[record])).unwrap();
         let keys = Keys::read(file.path().to_owned(), config.principal.clone()).unwrap();
         Acquirer::new(Arc::new(Shared::new(config, keys, RelayObserver::default())))
+    }
+
+    #[test]
+    fn a_ticket_of_a_realm_that_is_not_listed_is_refused_in_any_spelling_but_the_listed_one() {
+        let acquirer = acquirer();
+        for listed in ["CORP.EXAMPLE", "USERS.EXAMPLE"] {
+            assert_eq!(acquirer.require_listed(listed, &"alice"), Ok(()), "{listed}");
+        }
+        for other in ["", "OTHER.EXAMPLE", "users.example", "USERS.EXAMPLE.", "X.USERS.EXAMPLE", "EXAMPLE"] {
+            let failure = acquirer.require_listed(other, &"alice").unwrap_err();
+            assert_eq!(failure.cause, Cause::RealmUnknown, "{other}");
+        }
     }
 
     #[test]

@@ -60,9 +60,12 @@ impl Workers {
         let state = Mutex::new(State { line, homes: HashMap::new(), closed: false });
         let office = Arc::new(Office { state, changed: Condvar::new(), own_realm: config.principal.realm().clone() });
         let open = Self(Arc::new(Open(Arc::clone(&office))));
+        let patience = config.acquire_timeout;
         for index in 0..config.workers {
             let (shared, office) = (Arc::clone(shared), Arc::clone(&office));
-            thread::Builder::new().name(format!("acquire-{index}")).spawn(move || work(Acquirer::new(shared), &office))?;
+            thread::Builder::new()
+                .name(format!("acquire-{index}"))
+                .spawn(move || work(Acquirer::new(shared), &office, patience))?;
         }
         Ok(open)
     }
@@ -199,10 +202,11 @@ fn suffix(upn: &str) -> &str {
     upn.rsplit_once('@').map_or("", |(_, suffix)| suffix)
 }
 
-fn work(mut acquirer: Acquirer, office: &Office) {
+/// An acquisition's exchanges with KDCs end `patience` after it was begun.
+fn work(mut acquirer: Acquirer, office: &Office, patience: Duration) {
     while let Some((realm, job)) = office.next() {
         let started = Instant::now();
-        let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target));
+        let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target, started + patience));
         // A panic would be a bug; it costs this acquisition and our TGT, not the worker.
         let result = catch_unwind(attempt).unwrap_or_else(|_| {
             acquirer.reset();

@@ -32,8 +32,7 @@ const FIRST_ORDINARY_RID: u32 = 1000;
 /// such as 544 (Administrators), those of `S-1-5-32`. Two domains may use one RID above 999 for different groups: then it is
 /// denied in both.
 pub fn judge_account(pac: &Pac, kind: AccountKind, denied_groups: &[u32], denied_accounts: &[u32]) -> Result<(), Failure> {
-    let refuse =
-        |cause, what: &str| Err(Failure::new(cause, format!("{}\\{} ({}): {what}", pac.domain(), pac.account(), pac.sid())));
+    let refuse = |cause, what: &str| Err(Failure::new(cause, format!("{} ({}): {what}", pac.logon_name(), pac.sid())));
 
     let wrong = |right: &Option<AccountKind>| *right != Some(kind);
     if let Some((_, what, _)) = KINDS.iter().find(|(flag, _, right)| pac.user_account_control() & flag != 0 && wrong(right)) {

@@ -16,6 +16,7 @@ use crate::kerberos::wire::asn1::{self, EncryptedData};
 use crate::kerberos::wire::crypto::{Etype, Key, usage};
 use crate::kerberos::wire::ticket::TicketParts;
 use crate::naming::name::{OwnPrincipal, PrincipalName, name_type};
+use crate::secret::SecretBytes;
 
 /// Ticket flags (RFC 4120 section 5.3, RFC 8062 section 3), bit 0 on top.
 pub mod ticket_flag {
@@ -103,21 +104,25 @@ impl EvidenceTicket {
     /// Opens a ticket to `own` with its key in the keytab: the one of the version the ticket names, else any of the same
     /// encryption type (version numbers get lost in exports and behind read-only domain controllers).
     pub fn open(ticket: &[u8], keytab: &Keytab, own: &OwnPrincipal) -> Result<Self, EvidenceError> {
-        let parts = TicketParts::parse(ticket)?;
-        if !parts.server.same_components(own.name()) || parts.realm != own.realm().as_str() {
-            return Err(EvidenceError::NotOurs(format!("{}@{}", parts.server, parts.realm)));
-        }
-        let EncryptedData { etype, kvno, cipher } = parts.enc_part;
-        let mut keys: Vec<(u32, &Key)> = keytab.keys_for(own).filter(|(_, key)| key.etype().number() == etype).collect();
-        if keys.is_empty() {
-            return Err(EvidenceError::NoKey { etype, kvno });
-        }
-        keys.sort_by_key(|(version, _)| (kvno != Some(*version), u32::MAX - version));
-        let (plain, key) = keys
-            .iter()
-            .find_map(|(_, key)| Some((key.decrypt(usage::TICKET, cipher).ok()?, *key)))
-            .ok_or_else(|| EvidenceError::WrongKey { kvno, have: keys.iter().map(|(version, _)| *version).collect() })?;
+        let (plain, key) = unseal(ticket, keytab, own)?;
         Self::decode(plain.expose(), key)
+    }
+
+    /// The PAC as it came, not verified, for a recording that takes names and signatures out of it.
+    pub(in crate::kerberos) fn raw_pac(
+        ticket: &[u8],
+        keytab: &Keytab,
+        own: &OwnPrincipal,
+    ) -> Result<Option<Vec<u8>>, EvidenceError> {
+        let (plain, _) = unseal(ticket, keytab, own)?;
+        let mut fields = Reader::new(der::only(der::only(plain.expose(), tag::application(3))?, tag::SEQUENCE)?);
+        while !fields.is_empty() {
+            if let Some(authorization_data) = fields.explicit_optional(10, tag::SEQUENCE)? {
+                return Ok(find_pac(authorization_data)?.map(<[u8]>::to_vec));
+            }
+            fields.any()?;
+        }
+        Ok(None)
     }
 
     /// EncTicketPart (RFC 4120 section 5.3).
@@ -193,6 +198,23 @@ impl EvidenceTicket {
     pub fn require_pac(&self) -> Result<&Pac, Failure> {
         self.pac().ok_or_else(|| Failure::new(Cause::PacMissing, format!("{}@{}", self.client, self.client_realm)))
     }
+}
+
+/// Decrypts a ticket to `own`, and says with which key.
+fn unseal<'a>(ticket: &[u8], keytab: &'a Keytab, own: &'a OwnPrincipal) -> Result<(SecretBytes, &'a Key), EvidenceError> {
+    let parts = TicketParts::parse(ticket)?;
+    if !parts.server.same_components(own.name()) || parts.realm != own.realm().as_str() {
+        return Err(EvidenceError::NotOurs(format!("{}@{}", parts.server, parts.realm)));
+    }
+    let EncryptedData { etype, kvno, cipher } = parts.enc_part;
+    let mut keys: Vec<(u32, &Key)> = keytab.keys_for(own).filter(|(_, key)| key.etype().number() == etype).collect();
+    if keys.is_empty() {
+        return Err(EvidenceError::NoKey { etype, kvno });
+    }
+    keys.sort_by_key(|(version, _)| (kvno != Some(*version), u32::MAX - version));
+    keys.iter()
+        .find_map(|(_, key)| Some((key.decrypt(usage::TICKET, cipher).ok()?, *key)))
+        .ok_or_else(|| EvidenceError::WrongKey { kvno, have: keys.iter().map(|(version, _)| *version).collect() })
 }
 
 /// Whether a client's name is no name: the anonymous principal (RFC 8062 section 3), or empty.

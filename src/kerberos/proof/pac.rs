@@ -3,7 +3,7 @@
 //! A [`Pac`] exists only after the KDC's server signature over it was verified with our own long-term key and it was found to
 //! belong to the ticket that carried it. The KDC's own signatures (types 7, 16, 19) are under keys we do not have.
 
-mod cursor;
+pub(in crate::kerberos) mod cursor;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod logon_info;
@@ -20,12 +20,16 @@ use cursor::Cursor;
 use logon_info::LogonInfo;
 
 /// Buffer types (MS-PAC 2.4).
-mod buffer_type {
-    pub(super) const LOGON_INFO: u32 = 1;
-    pub(super) const SERVER_CHECKSUM: u32 = 6;
-    pub(super) const KDC_CHECKSUM: u32 = 7;
-    pub(super) const CLIENT_INFO: u32 = 10;
-    pub(super) const UPN_DNS_INFO: u32 = 12;
+pub(in crate::kerberos) mod buffer_type {
+    pub(in crate::kerberos) const LOGON_INFO: u32 = 1;
+    pub(in crate::kerberos) const SERVER_CHECKSUM: u32 = 6;
+    pub(in crate::kerberos) const KDC_CHECKSUM: u32 = 7;
+    pub(in crate::kerberos) const CLIENT_INFO: u32 = 10;
+    pub(in crate::kerberos) const UPN_DNS_INFO: u32 = 12;
+    pub(in crate::kerberos) const TICKET_CHECKSUM: u32 = 16;
+    pub(in crate::kerberos) const ATTRIBUTES_INFO: u32 = 17;
+    pub(in crate::kerberos) const REQUESTOR_SID: u32 = 18;
+    pub(in crate::kerberos) const FULL_CHECKSUM: u32 = 19;
 }
 
 /// Twenty types are defined.
@@ -101,6 +105,14 @@ impl Pac {
         &self.logon.domain
     }
 
+    /// `DOMAIN\account`, the one name of the account whatever it was asked for by; for log and audit.
+    pub fn logon_name(&self) -> String {
+        let plain = |text: &str| {
+            text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect::<String>()
+        };
+        format!("{}\\{}", plain(self.domain()), plain(self.account()))
+    }
+
     /// USER_ACCOUNT codes (MS-SAMR 2.2.1.12), which are not those of the directory's userAccountControl.
     pub fn user_account_control(&self) -> u32 {
         self.logon.user_account_control
@@ -138,13 +150,13 @@ impl Pac {
 }
 
 /// PACTYPE (MS-PAC 2.3): typed ranges of the whole.
-struct Buffers<'a> {
+pub(in crate::kerberos) struct Buffers<'a> {
     pac: &'a [u8],
     ranges: Vec<(u32, Range<usize>)>,
 }
 
 impl<'a> Buffers<'a> {
-    fn parse(pac: &'a [u8]) -> Result<Self, PacError> {
+    pub(in crate::kerberos) fn parse(pac: &'a [u8]) -> Result<Self, PacError> {
         let mut cursor = Cursor::new(pac);
         let (count, version) = (cursor.u32()?, cursor.u32()?);
         if version != 0 || count > MAX_BUFFERS {
@@ -181,6 +193,11 @@ impl<'a> Buffers<'a> {
         Ok(Self { pac, ranges })
     }
 
+    /// Type and place of each, in the order of the table.
+    pub(in crate::kerberos) fn all(&self) -> &[(u32, Range<usize>)] {
+        &self.ranges
+    }
+
     fn range(&self, kind: u32) -> Option<Range<usize>> {
         self.ranges.iter().find(|(found, _)| *found == kind).map(|(_, range)| range.clone())
     }
@@ -212,7 +229,7 @@ impl<'a> Buffers<'a> {
     }
 
     /// PAC_SIGNATURE_DATA (MS-PAC 2.8): checksum type, checksum, perhaps the number of a read-only domain controller.
-    fn signature(&self, kind: u32, name: &'static str) -> Result<Signature, PacError> {
+    pub(in crate::kerberos) fn signature(&self, kind: u32, name: &'static str) -> Result<Signature, PacError> {
         let whole = self.range(kind).ok_or(PacError::Missing(name))?;
         let kind = Cursor::new(self.required(kind, name)?).u32()?.cast_signed();
         let start = whole.start + 4;
@@ -223,15 +240,14 @@ impl<'a> Buffers<'a> {
 }
 
 /// One signature: its checksum type, where in the PAC its value stands, and where its buffer ends.
-struct Signature {
-    kind: i32,
-    value: Range<usize>,
+pub(in crate::kerberos) struct Signature {
+    pub(in crate::kerberos) kind: i32,
+    pub(in crate::kerberos) value: Range<usize>,
     end: usize,
 }
 
 fn checksum_length(kind: i32) -> Option<usize> {
-    let all = [Etype::Aes128Sha1, Etype::Aes256Sha1, Etype::Aes128Sha2, Etype::Aes256Sha2, Etype::Rc4Hmac];
-    all.into_iter().find(|etype| etype.checksum_type() == kind).map(Etype::checksum_length)
+    Etype::ALL.into_iter().find(|etype| etype.checksum_type() == kind).map(Etype::checksum_length)
 }
 
 /// PAC_CLIENT_INFO (MS-PAC 2.7).

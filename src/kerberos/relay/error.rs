@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::der::{self, tag};
 use crate::kerberos::relay::request::KdcRequest;
+use crate::kerberos::relay::skew::Window;
 use crate::kerberos::wire::asn1;
 use crate::kerberos::wire::krb_error::KrbError;
 use crate::naming::name::PrincipalName;
@@ -20,9 +21,12 @@ pub(in crate::kerberos) const UNANSWERED: i32 = 120;
 /// KDC_ERR_WRONG_REALM: the client's realm stands in the error (RFC 6806 section 7).
 pub(super) const WRONG_REALM: i32 = 68;
 
-/// The sender's clock minus ours, in seconds.
-pub(super) fn skew(error: &KrbError) -> i64 {
-    error.server_time.saturating_sub(seconds(SystemTime::now()))
+/// The sender's clock minus ours, in milliseconds, where the error came within this time.
+pub(super) fn skew(error: &KrbError, window: Window) -> i64 {
+    let earliest =
+        error.server_time.saturating_mul(1000).saturating_add(i64::from(error.server_microseconds.min(999_999) / 1000));
+    // Some write no microseconds.
+    window.skew(earliest, if error.server_microseconds == 0 { earliest.saturating_add(999) } else { earliest })
 }
 
 /// [`UNANSWERED`] in answer to `request`, with the relay's own words.

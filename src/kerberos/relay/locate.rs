@@ -50,6 +50,12 @@ impl Locator {
         Self { dns: Dns::system() }
     }
 
+    /// Looks names up there and nowhere else.
+    #[cfg(test)]
+    pub(super) fn with(dns: Dns) -> Self {
+        Self { dns }
+    }
+
     /// The realm's KDCs, or why there are none.
     pub(super) async fn locate(&self, realm: &Realm, source: &KdcSource) -> Result<Located, String> {
         let names = match source {

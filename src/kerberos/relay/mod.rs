@@ -6,20 +6,26 @@
 //!
 //! ```text
 //! libkrb5 --TCP 127.0.0.1--> peer (our own user?) -> request (realm, on whose behalf) -> upstream (which KDC) -> transport
-//!                                                                                           `- locate (where)
+//!                                                        |                                  |- locate (where)
+//! acquisitions --------> observer: declared (until when, whom alone to ask)                 `- health (who rests)
+//!              <-------- observer: what the KDCs said, numbers, skew
 //! ```
 //!
 //! libkrb5 uses TCP (`udp_preference_limit = 1`). On the UDP port of the same number every KDC request is answered with
 //! an error at once: libkrb5 tries UDP after TCP failed, and must neither wait there nor have its request passed on
 //! a second time.
 
+mod declared;
 mod error;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod health;
 mod locate;
+mod numbers;
 mod observer;
 mod peer;
 mod request;
+mod skew;
 mod transport;
 mod upstream;
 
@@ -43,12 +49,14 @@ use crate::naming::name::Realm;
 use error::{PREAUTH_REQUIRED, WRONG_REALM};
 use locate::Locator;
 use request::KdcRequest;
-use upstream::{Answered, Content, Unanswered, Upstream};
+use upstream::{Answered, Content, Question, Unanswered, Upstream};
 
+pub use declared::Declaration;
 pub(in crate::kerberos) use error::UNANSWERED;
 pub use locate::Kdc;
-pub use observer::{KdcNumbers, KdcReport, Outcome, RelayNumbers, RelayObserver, Sought, Whom};
-pub use request::{Exchange, Subject};
+pub use numbers::{KdcNumbers, Latency, RelayNumbers};
+pub use observer::{KdcReport, Outcome, RelayObserver, Sought, Whom};
+pub use request::{Exchange, Kind, Subject};
 pub use transport::AttemptError;
 
 /// No request is larger: its tickets are bounded as replies are, and an S4U2Proxy request carries two.
@@ -75,9 +83,10 @@ struct Limits {
 }
 
 impl Default for Limits {
-    /// Every acquisition worker has one connection at a time, and libkrb5 sends its request at once.
+    /// Every acquisition worker has one connection at a time, and libkrb5 sends its request at once. The rate is far beyond what KDCs
+    /// answer, and what workers ask while the relay answers by itself: the library would wait for what is dropped here.
     fn default() -> Self {
-        Self { uid: rustix::process::geteuid().as_raw(), connections: 256, rate: 2000, patience: Duration::from_secs(2) }
+        Self { uid: rustix::process::geteuid().as_raw(), connections: 256, rate: 20_000, patience: Duration::from_secs(2) }
     }
 }
 
@@ -88,13 +97,20 @@ pub struct RelayConfig {
     pub realms: BTreeMap<Realm, KdcSource>,
     /// For one KDC.
     pub kdc_timeout: Duration,
-    /// For one exchange, whatever number of KDCs it takes.
+    /// For one exchange, whatever number of KDCs it takes, unless its acquisition's deadline is earlier.
     pub exchange_timeout: Duration,
+    /// How far clocks may be apart; told of long before.
+    pub clock_skew: Duration,
 }
 
 impl From<&KerberosConfig> for RelayConfig {
     fn from(config: &KerberosConfig) -> Self {
-        Self { realms: config.realms.clone(), kdc_timeout: config.kdc_timeout, exchange_timeout: config.acquire_timeout }
+        Self {
+            realms: config.realms.clone(),
+            kdc_timeout: config.kdc_timeout,
+            exchange_timeout: config.acquire_timeout,
+            clock_skew: config.clock_skew,
+        }
     }
 }
 
@@ -158,6 +174,7 @@ impl BoundRelay {
         let tcp = TcpListener::from_std(self.tcp)?;
         let udp = UdpSocket::from_std(self.udp)?;
         let timeouts = (config.kdc_timeout, config.exchange_timeout);
+        self.observer.tolerate(config.clock_skew);
         let server = Arc::new(Server {
             upstream: Upstream::new(config.realms, locator, timeouts, self.observer.clone()),
             observer: self.observer,
@@ -168,6 +185,7 @@ impl BoundRelay {
         tokio::select! {
             () = server.accept(&tcp) => {}
             () = server.refuse_datagrams(&udp) => {}
+            () = server.upstream.find_all() => {}
             () = shutdown => {}
         }
         Ok(())
@@ -257,24 +275,32 @@ impl Server {
             return error::answer(&request, &words);
         }
         let unanswered = format!("no KDC of the realm {} answered", request.realm.escape_default());
-        if self.observer.just_unanswered(&request, REPEAT) {
+        let steer = self.observer.steered(&request);
+        if self.observer.just_unanswered(&request, REPEAT, steer.as_ref().map(|steer| steer.since)) {
             return error::answer(&request, &unanswered);
         }
-        count(&self.observer.counters().served);
-        match self.upstream.exchange(&request.realm, request.exchange, message).await {
+        let question = Question {
+            realm: &request.realm,
+            kind: request.kind(),
+            message,
+            deadline: self.observer.deadline(&request),
+            only: steer.map(|steer| steer.kdc),
+        };
+        match self.upstream.exchange(&question).await {
             Ok(answered) => {
                 self.note(&request, &answered, started);
+                if matches!(answered.content, Content::Error(_)) {
+                    self.observer.copy_error(&request, &answered.bytes);
+                }
                 answered.bytes
             }
             Err(Unanswered { attempts, trouble }) => {
-                let tried: Vec<String> = attempts.iter().map(|(kdc, reason)| format!("{kdc}: {reason}")).collect();
-                tracing::warn!(
-                    cause = Cause::KdcUnreachable.code(),
-                    realm = %request.realm,
-                    tried = %tried.join("; "),
-                    trouble = trouble.as_deref(),
-                    "no KDC answered"
-                );
+                // Where none was asked, that was told when it began.
+                if !attempts.is_empty() {
+                    let tried: Vec<String> = attempts.iter().map(|(kdc, reason)| format!("{kdc}: {reason}")).collect();
+                    let (cause, trouble) = (Cause::KdcUnreachable.code(), trouble.as_deref());
+                    tracing::warn!(cause, realm = %request.realm, tried = %tried.join("; "), trouble, "no KDC answered");
+                }
                 self.failed(&request, None, Outcome::Unanswered { attempts, trouble }, started);
                 error::answer(&request, &unanswered)
             }
@@ -288,8 +314,10 @@ impl Server {
                 if let Some(realm) = ticket.granting_realm.as_ref().filter(|realm| !self.upstream.lists(realm)) {
                     self.unlisted(request, Some(answered), realm.clone(), started);
                 }
-                if let Some(subject) = request.subject.clone() {
-                    self.observer.issued(ticket.digest, subject);
+                // On the way to another realm's back end, referral tickets in the user's name are exchanged for others.
+                let inherited = || request.header.and_then(|header| self.observer.whose(&header));
+                if let Some(subject) = request.subject.clone().or_else(inherited) {
+                    self.observer.issued(ticket.digest, subject, &request.realm, &answered.kdc, answered.window);
                 }
             }
             Content::Reply(None) | Content::Error(None) => {}
@@ -302,7 +330,8 @@ impl Server {
                         code: error.code,
                         ntstatus: error.nt_status(),
                         text: error.text.clone().unwrap_or_default(),
-                        skew: error::skew(error),
+                        skew: error::skew(error, answered.window) / 1000,
+                        data: error.describe_data(),
                     };
                     self.failed(request, Some(answered), outcome, started);
                 }
@@ -400,5 +429,7 @@ impl Bucket {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;

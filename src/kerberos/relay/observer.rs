@@ -13,19 +13,20 @@
 //! [`RelayObserver::report`] looks for failures by user, SPN, time and the code that libkrb5 reported. Two acquisitions for one
 //! user may overlap; if what matches does not agree the answer is `None`: rather no detail than another's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::kerberos::relay::declared::{Declaration, Declared, Steer};
 use crate::kerberos::relay::error::UNANSWERED;
 use crate::kerberos::relay::locate::Kdc;
-use crate::kerberos::relay::request::{Exchange, KdcRequest, Subject, TicketDigest};
+use crate::kerberos::relay::numbers::{Asked, Counters, KdcNumbers, KdcTable, RelayNumbers};
+use crate::kerberos::relay::request::{Exchange, KdcRequest, Kind, Subject, TicketDigest, ticket_digest};
+use crate::kerberos::relay::skew::{Degree, Window};
 use crate::kerberos::relay::transport::AttemptError;
-use crate::kerberos::wire::krb_error;
-use crate::naming::name::{PrincipalName, Spn};
+use crate::kerberos::wire::{error_data, krb_error};
+use crate::naming::name::{PrincipalName, Realm, Spn};
 
 /// A clock difference worth a word, in seconds.
 const NOTABLE_SKEW: u64 = 30;
@@ -33,8 +34,6 @@ const NOTABLE_SKEW: u64 = 30;
 const FAILURES: usize = 512;
 /// Tickets whose user is remembered. An acquisition uses its evidence within milliseconds.
 const TICKETS: usize = 4096;
-/// KDCs counted; more than any domain has, so that changing DNS answers cannot fill memory.
-const KDCS: usize = 512;
 
 /// One exchange that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,14 +62,17 @@ pub struct KdcReport {
 impl fmt::Display for KdcReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
-            Outcome::Error { code, ntstatus, text, skew } => {
+            Outcome::Error { code, ntstatus, text, skew, data } => {
                 let kdc = self.kdc.as_ref().map_or_else(|| self.realm.clone(), Kdc::to_string);
                 write!(f, "KDC {kdc}: {code} {}", krb_error::name(*code))?;
                 if let Some(status) = ntstatus {
-                    write!(f, ", NTSTATUS {status:#010x}")?;
+                    write!(f, ", {}", error_data::describe_status(*status))?;
                 }
                 if !text.is_empty() {
                     write!(f, ", {text:?}")?;
+                }
+                if let Some(data) = data {
+                    write!(f, ", {data}")?;
                 }
                 if skew.unsigned_abs() > NOTABLE_SKEW {
                     write!(f, ", its clock is {skew} s from ours")?;
@@ -98,14 +100,16 @@ pub enum Outcome {
         ntstatus: Option<u32>,
         /// e-text
         text: String,
-        /// the KDC's clock minus ours, in seconds
+        /// the KDC's clock minus ours, in seconds, at least
         skew: i64,
+        /// what else e-data says
+        data: Option<String>,
     },
-    /// No KDC answered: what each of them did, and why none was found if there is nothing to say of any.
+    /// No KDC answered: what each of them did, or why none was asked.
     Unanswered {
         /// in the order they were tried
         attempts: Vec<(Kdc, AttemptError)>,
-        /// why no address is known
+        /// why none was asked, or not all: no address is known, all rest after failures, or there was no time left
         trouble: Option<String>,
     },
     /// The KDC referred us to a realm that the configuration does not list (`Cause::RealmUnknown`), or such a realm was asked for.
@@ -156,16 +160,23 @@ pub enum Whom<'a> {
     OurAccount(&'a PrincipalName),
 }
 
-impl Sought<'_> {
-    fn matches(&self, report: &KdcReport) -> bool {
-        let whom = match (self.whom, &report.subject) {
+impl Whom<'_> {
+    /// Whether such a request is one of theirs.
+    pub(super) fn asks(self, exchange: Exchange, subject: Option<&Subject>, proxy: bool) -> bool {
+        match (self, subject) {
             (Whom::User(name, realm), Some(subject)) => {
                 subject.name.same_components(name) && realm.is_none_or(|realm| realm == subject.realm)
             }
             (Whom::User(..), None) => false,
-            (Whom::OurAccount(name), Some(subject)) => report.exchange == Exchange::As && subject.name.same_components(name),
-            (Whom::OurAccount(_), None) => !report.proxy,
-        };
+            (Whom::OurAccount(name), Some(subject)) => exchange == Exchange::As && subject.name.same_components(name),
+            (Whom::OurAccount(_), None) => !proxy,
+        }
+    }
+}
+
+impl Sought<'_> {
+    fn matches(&self, report: &KdcReport) -> bool {
+        let whom = self.whom.asks(report.exchange, report.subject.as_ref(), report.proxy);
         let service = || match (self.spn, report.proxy) {
             (Some(spn), true) => report.sname.as_ref().is_some_and(|sname| spn.matches(sname)),
             _ => true,
@@ -178,45 +189,14 @@ impl Sought<'_> {
     }
 }
 
-/// Numbers of one KDC since the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KdcNumbers {
-    /// Realm it serves.
-    pub realm: String,
-    /// Which KDC.
-    pub kdc: Kdc,
-    /// Requests sent to it.
-    pub requests: u64,
-    /// Requests it did not answer.
-    pub failures: u64,
-    /// How long its last answer took.
-    pub last_latency: Option<Duration>,
-    /// Its clock minus ours in seconds, from the last KRB-ERROR that said so.
-    pub skew: Option<i64>,
-}
-
-/// Numbers of the relay since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RelayNumbers {
-    /// Requests passed on.
-    pub served: u64,
-    /// Connections of other users, closed.
-    pub foreign: u64,
-    /// Messages that are no KDC request, or were not complete in time.
-    pub malformed: u64,
-    /// Connections closed because of the limits on number and rate.
-    pub limited: u64,
-    /// Requests and referrals to realms that are not listed.
-    pub unlisted: u64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) served: AtomicU64,
-    pub(super) foreign: AtomicU64,
-    pub(super) malformed: AtomicU64,
-    pub(super) limited: AtomicU64,
-    pub(super) unlisted: AtomicU64,
+/// A ticket that passed through.
+#[derive(Debug)]
+struct Issued {
+    ticket: TicketDigest,
+    subject: Subject,
+    realm: String,
+    kdc: Kdc,
+    window: Window,
 }
 
 /// Looks at what the relay saw. Cheap to clone, usable from any thread.
@@ -228,12 +208,36 @@ pub struct RelayObserver {
 #[derive(Debug, Default)]
 struct Seen {
     failures: Mutex<VecDeque<KdcReport>>,
-    tickets: Mutex<VecDeque<(TicketDigest, Subject)>>,
-    kdcs: Mutex<HashMap<(String, SocketAddr), KdcNumbers>>,
+    tickets: Mutex<VecDeque<Issued>>,
+    kdcs: Mutex<KdcTable>,
     counters: Counters,
+    copies: OnceLock<mpsc::Sender<(&'static str, Vec<u8>)>>,
+    declared: Arc<Declared>,
+    /// `kerberos.clock_skew`
+    tolerance: Mutex<Duration>,
 }
 
 impl RelayObserver {
+    /// From now on every KRB-ERROR of a KDC comes here too, as it came, with what was asked for: `as`, `tgs`, `s4u2self` or `s4u2proxy`.
+    /// The first who asks gets them.
+    pub fn copy_errors(&self) -> mpsc::Receiver<(&'static str, Vec<u8>)> {
+        let (sender, receiver) = mpsc::channel();
+        let _ = self.seen.copies.set(sender);
+        receiver
+    }
+
+    pub(super) fn copy_error(&self, request: &KdcRequest, message: &[u8]) {
+        let Some(copies) = self.seen.copies.get() else { return };
+        let asked = match (request.exchange, request.evidence.is_some(), request.subject.is_some()) {
+            (Exchange::As, ..) => "as",
+            (_, true, _) => "s4u2proxy",
+            (_, false, true) => "s4u2self",
+            (_, false, false) => "tgs",
+        };
+        // Nobody listens any more.
+        let _ = copies.send((asked, message.to_vec()));
+    }
+
     /// The last failed exchange of this acquisition; `None` if there is none or if several disagree.
     pub fn report(&self, sought: &Sought<'_>) -> Option<KdcReport> {
         let failures = locked(&self.seen.failures);
@@ -242,22 +246,48 @@ impl RelayObserver {
         matching.all(|earlier| earlier.outcome.agrees(&last.outcome)).then(|| last.clone())
     }
 
-    /// Numbers of every KDC asked so far.
+    /// While the answer lives, exchanges on behalf of `whom` end at `deadline`, all of them together.
+    pub fn until(&self, whom: Whom<'_>, deadline: Instant) -> Declaration {
+        self.seen.declared.until(whom, deadline)
+    }
+
+    /// While the answer lives, S4U2Self and S4U2Proxy exchanges with `realm` on behalf of this user go to `kdc` alone, well or not: no
+    /// other one is asked when it does not answer.
+    pub fn steer(&self, user: Whom<'_>, realm: Realm, kdc: Kdc) -> Declaration {
+        self.seen.declared.only(user, realm, kdc)
+    }
+
+    /// The KDCs of a realm as they were last found; looked up when the relay starts to serve, and with exchanges after that.
+    pub fn kdcs_of(&self, realm: &Realm) -> Vec<Kdc> {
+        let listed = self.kdcs().into_iter().filter(|numbers| numbers.listed && numbers.realm == realm.as_str());
+        listed.map(|numbers| numbers.kdc).collect()
+    }
+
+    /// An issued ticket says when it starts, and that shows the clock of the KDC that issued it: of the one that the relay got it
+    /// from. `start` and `authenticated` are the ticket's, in seconds since 1970. A KDC never lets a ticket start in its own future;
+    /// only if it does not start when the user was authenticated, it starts at the KDC's present time.
+    pub fn ticket_starts(&self, ticket: &[u8], start: i64, authenticated: i64) {
+        let Some(digest) = ticket_digest(ticket) else { return };
+        let tickets = locked(&self.seen.tickets);
+        let Some(issued) = tickets.iter().rev().find(|issued| issued.ticket == digest) else { return };
+        let (realm, kdc, window) = (issued.realm.clone(), issued.kdc.clone(), issued.window);
+        drop(tickets);
+        let earliest = start.saturating_mul(1000);
+        let skew = window.skew(earliest, earliest.saturating_add(999));
+        // Behind our clock it may just have been authenticated long ago.
+        if start != authenticated || skew > 0 {
+            self.clock(&realm, &kdc, skew);
+        }
+    }
+
+    /// Numbers of every KDC that was named so far, by realm and address.
     pub fn kdcs(&self) -> Vec<KdcNumbers> {
-        locked(&self.seen.kdcs).values().cloned().collect()
+        locked(&self.seen.kdcs).all()
     }
 
     /// Numbers of the relay.
     pub fn numbers(&self) -> RelayNumbers {
-        let counters = self.counters();
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        RelayNumbers {
-            served: get(&counters.served),
-            foreign: get(&counters.foreign),
-            malformed: get(&counters.malformed),
-            limited: get(&counters.limited),
-            unlisted: get(&counters.unlisted),
-        }
+        self.counters().now()
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -268,9 +298,10 @@ impl RelayObserver {
         push_bounded(&mut locked(&self.seen.failures), report, FAILURES);
     }
 
-    /// Whether nobody answered the same question within the last `window`.
-    pub(super) fn just_unanswered(&self, request: &KdcRequest, window: Duration) -> bool {
-        locked(&self.seen.failures).iter().rev().take_while(|report| report.at.elapsed() < window).any(|report| {
+    /// Whether nobody answered the same question within the last `window`, and not before `since`.
+    pub(super) fn just_unanswered(&self, request: &KdcRequest, window: Duration, since: Option<Instant>) -> bool {
+        let recent = |report: &&KdcReport| report.at.elapsed() < window && since.is_none_or(|since| report.at >= since);
+        locked(&self.seen.failures).iter().rev().take_while(recent).any(|report| {
             matches!(report.outcome, Outcome::Unanswered { .. })
                 && report.exchange == request.exchange
                 && report.realm == request.realm
@@ -280,34 +311,63 @@ impl RelayObserver {
         })
     }
 
-    /// This ticket was issued on behalf of `subject`.
-    pub(super) fn issued(&self, ticket: TicketDigest, subject: Subject) {
-        push_bounded(&mut locked(&self.seen.tickets), (ticket, subject), TICKETS);
+    /// This ticket was issued on behalf of `subject`, by this KDC within this time.
+    pub(super) fn issued(&self, ticket: TicketDigest, subject: Subject, realm: &str, kdc: &Kdc, window: Window) {
+        let issued = Issued { ticket, subject, realm: realm.to_owned(), kdc: kdc.clone(), window };
+        push_bounded(&mut locked(&self.seen.tickets), issued, TICKETS);
     }
 
     /// On whose behalf a ticket was issued.
     pub(super) fn whose(&self, ticket: &TicketDigest) -> Option<Subject> {
-        locked(&self.seen.tickets).iter().rev().find(|(digest, _)| digest == ticket).map(|(_, subject)| subject.clone())
+        locked(&self.seen.tickets).iter().rev().find(|issued| issued.ticket == *ticket).map(|issued| issued.subject.clone())
+    }
+
+    /// Until when an exchange for this request may last, if its acquisition said so.
+    pub(super) fn deadline(&self, request: &KdcRequest) -> Option<Instant> {
+        self.seen.declared.deadline(request)
+    }
+
+    /// The one KDC for this request, if one was named.
+    pub(super) fn steered(&self, request: &KdcRequest) -> Option<Steer> {
+        self.seen.declared.steer(request)
     }
 
     /// One KDC was asked.
-    pub(super) fn asked(&self, realm: &str, kdc: &Kdc, answered: Option<Duration>, skew: Option<i64>) {
+    pub(super) fn asked(&self, realm: &str, kdc: &Kdc, kind: Kind, asked: Asked) {
+        locked(&self.seen.kdcs).asked(realm, kdc, kind, asked);
+    }
+
+    /// These are the realm's KDCs now.
+    pub(super) fn located(&self, realm: &str, kdcs: &[Kdc]) {
+        locked(&self.seen.kdcs).located(realm, kdcs);
+    }
+
+    pub(super) fn tolerate(&self, skew: Duration) {
+        *locked(&self.seen.tolerance) = skew;
+    }
+
+    /// A KDC's clock minus ours, in milliseconds. Told once per KDC and degree.
+    pub(super) fn clock(&self, realm: &str, kdc: &Kdc, skew: i64) {
+        let tolerance = *locked(&self.seen.tolerance);
         let mut kdcs = locked(&self.seen.kdcs);
-        if kdcs.len() >= KDCS {
-            kdcs.clear();
+        let numbers = kdcs.of(realm, kdc);
+        numbers.skew = Some(skew);
+        let degree = Degree::of(skew, tolerance, numbers.degree);
+        if std::mem::replace(&mut numbers.degree, degree) == degree {
+            return;
         }
-        let numbers = kdcs.entry((realm.to_owned(), kdc.address)).or_insert_with(|| KdcNumbers {
-            realm: realm.to_owned(),
-            kdc: kdc.clone(),
-            requests: 0,
-            failures: 0,
-            last_latency: None,
-            skew: None,
-        });
-        numbers.requests += 1;
-        numbers.failures += u64::from(answered.is_none());
-        numbers.last_latency = answered.or(numbers.last_latency);
-        numbers.skew = skew.or(numbers.skew);
+        drop(kdcs);
+        let seconds = skew / 1000;
+        match degree {
+            Degree::Good => tracing::info!(realm, %kdc, seconds, "a KDC's clock is near ours again"),
+            Degree::Notable => {
+                tracing::warn!(realm, %kdc, seconds, ?tolerance, "a KDC's clock and ours drift apart; synchronise both");
+            }
+            Degree::Grave => {
+                let words = "a KDC's clock is so far from ours that it refuses us, or soon will; synchronise both";
+                tracing::error!(realm, %kdc, seconds, ?tolerance, "{words}");
+            }
+        }
     }
 }
 

@@ -15,6 +15,10 @@ const TGS_REQ: u8 = tag::application(12);
 const TGS_REP: u8 = tag::application(13);
 const KRB_ERROR: u8 = tag::application(30);
 const TICKET: u8 = tag::application(1);
+const AP_REQ: u8 = tag::application(14);
+
+/// RFC 4120 section 5.2.7.1
+const PA_TGS_REQ: i32 = 1;
 
 /// MS-SFU 2.2.1
 const PA_FOR_USER: i32 = 129;
@@ -37,6 +41,35 @@ impl Exchange {
             Self::As => "AS",
             Self::Tgs => "TGS",
         }
+    }
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Our own ticket-granting ticket, or the realm of an enterprise name.
+    As,
+    /// S4U2Self: the evidence ticket.
+    S4u2Self,
+    /// S4U2Proxy: the service ticket.
+    S4u2Proxy,
+    /// Another ticket, for instance one for another realm's KDC.
+    Tgs,
+}
+
+impl Kind {
+    /// Name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::As => "as",
+            Self::S4u2Self => "s4u2self",
+            Self::S4u2Proxy => "s4u2proxy",
+            Self::Tgs => "tgs",
+        }
+    }
+
+    pub(super) const fn exchange(self) -> Exchange {
+        if matches!(self, Self::As) { Exchange::As } else { Exchange::Tgs }
     }
 }
 
@@ -70,6 +103,8 @@ pub(super) struct KdcRequest {
     pub(super) subject: Option<Subject>,
     /// First additional ticket: the evidence of an S4U2Proxy request.
     pub(super) evidence: Option<TicketDigest>,
+    /// The ticket that a TGS-REQ is made with: ours or, on the way to a back end of another realm, one for the user.
+    pub(super) header: Option<TicketDigest>,
 }
 
 impl KdcRequest {
@@ -83,9 +118,9 @@ impl KdcRequest {
         if version != 5 || kind != if exchange == Exchange::As { 10 } else { 12 } {
             return Err(DerError::Value);
         }
-        let user = match request.explicit_optional(3, tag::SEQUENCE)? {
-            Some(padata) => s4u_user(Reader::new(padata))?,
-            None => None,
+        let (user, header) = match request.explicit_optional(3, tag::SEQUENCE)? {
+            Some(padata) => read_padata(Reader::new(padata))?,
+            None => (None, None),
         };
         let mut body = Reader::new(request.explicit(4, tag::SEQUENCE)?);
         request.finish()?;
@@ -105,7 +140,19 @@ impl KdcRequest {
             Exchange::As => cname.map(|name| Subject { name, realm: realm.clone() }),
             Exchange::Tgs => user,
         };
-        Ok(Self { exchange, realm, sname, subject, evidence })
+        Ok(Self { exchange, realm, sname, subject, evidence, header })
+    }
+}
+
+impl KdcRequest {
+    /// What it is for.
+    pub(super) fn kind(&self) -> Kind {
+        match self.exchange {
+            Exchange::As => Kind::As,
+            Exchange::Tgs if self.evidence.is_some() => Kind::S4u2Proxy,
+            Exchange::Tgs if self.subject.is_some() => Kind::S4u2Self,
+            Exchange::Tgs => Kind::Tgs,
+        }
     }
 }
 
@@ -150,14 +197,16 @@ fn reply_ticket(bytes: &[u8], expected: u8) -> Result<TicketFacts, DerError> {
     Err(DerError::Truncated)
 }
 
-/// The user an S4U2Self request names. Both forms carry the same name when both are there.
-fn s4u_user(mut padata: Reader<'_>) -> Result<Option<Subject>, DerError> {
-    let mut user = None;
+/// The user an S4U2Self request names (both forms carry the same name when both are there), and the ticket a request is made with.
+fn read_padata(mut padata: Reader<'_>) -> Result<(Option<Subject>, Option<TicketDigest>), DerError> {
+    let (mut user, mut header) = (None, None);
     while !padata.is_empty() {
         let mut entry = padata.nested(tag::SEQUENCE)?;
         let kind = der::signed32(entry.explicit(1, tag::INTEGER)?)?;
         let value = entry.explicit(2, tag::OCTET_STRING)?;
         match kind {
+            // Whose it is is good to know; a request whose ticket cannot be read is the KDC's to refuse.
+            PA_TGS_REQ => header = header_ticket(value).ok(),
             PA_FOR_USER => {
                 let mut fields = Reader::new(der::only(value, tag::SEQUENCE)?);
                 let name = principal_name(fields.read(tag::context(0))?)?;
@@ -174,7 +223,21 @@ fn s4u_user(mut padata: Reader<'_>) -> Result<Option<Subject>, DerError> {
             _ => {}
         }
     }
-    Ok(user)
+    Ok((user, header))
+}
+
+/// The ticket of an AP-REQ (RFC 4120 section 5.5.1).
+fn header_ticket(ap_req: &[u8]) -> Result<TicketDigest, DerError> {
+    let mut fields = Reader::new(der::only(der::only(ap_req, AP_REQ)?, tag::SEQUENCE)?);
+    for field in 0..3 {
+        fields.read(tag::context(field))?;
+    }
+    Ok(ticket_facts(Reader::new(fields.read(tag::context(3))?).read(TICKET)?)?.digest)
+}
+
+/// The digest of a whole Ticket; `None` for what is none.
+pub(super) fn ticket_digest(ticket: &[u8]) -> Option<TicketDigest> {
+    ticket_facts(der::only(ticket, TICKET).ok()?).ok().map(|facts| facts.digest)
 }
 
 /// Contents of a Ticket's APPLICATION tag.

@@ -33,6 +33,20 @@ pub enum AttemptError {
     Network(io::ErrorKind),
 }
 
+impl AttemptError {
+    /// Word in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimedOut => "timeout",
+            Self::Closed => "closed",
+            Self::NotAReply => "no-reply",
+            Self::ServiceUnavailable => "unavailable",
+            Self::Network(_) => "network",
+        }
+    }
+}
+
 impl fmt::Display for AttemptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -57,23 +71,34 @@ impl From<io::Error> for AttemptError {
     }
 }
 
-/// Asks one KDC and waits for at most `limit`. What comes by TCP is not looked at. `too_big` says whether a datagram is KRB_ERR_RESPONSE_TOO_BIG.
+/// What came back.
+pub(super) struct Reply {
+    pub(super) bytes: Vec<u8>,
+    /// A datagram got no answer, and TCP did.
+    pub(super) lost_datagram: bool,
+}
+
+/// Asks one KDC and waits for at most `limit`. What comes by TCP is not looked at. `datagrams` says whether it is worth while to send one;
+/// `too_big` says whether a datagram is KRB_ERR_RESPONSE_TOO_BIG.
 pub(super) async fn ask(
     kdc: SocketAddr,
     exchange: Exchange,
     request: &[u8],
     limit: Duration,
+    datagrams: bool,
     too_big: impl Fn(&[u8]) -> bool,
-) -> Result<Vec<u8>, AttemptError> {
+) -> Result<Reply, AttemptError> {
     let whole = async {
-        if exchange == Exchange::As && request.len() <= MAX_DATAGRAM_REQUEST {
+        let mut lost_datagram = false;
+        if datagrams && exchange == Exchange::As && request.len() <= MAX_DATAGRAM_REQUEST {
             // Half of the time at most: a firewall that drops UDP 88 must not cost the exchange.
             match timeout(limit / 2, by_datagram(kdc, exchange, request)).await {
-                Ok(Ok(reply)) if !too_big(&reply) => return Ok(reply),
-                _ => {}
+                Ok(Ok(bytes)) if !too_big(&bytes) => return Ok(Reply { bytes, lost_datagram }),
+                Ok(_) => {}
+                Err(_elapsed) => lost_datagram = true,
             }
         }
-        by_stream(kdc, request).await
+        by_stream(kdc, request).await.map(|bytes| Reply { bytes, lost_datagram })
     };
     timeout(limit, whole).await.unwrap_or(Err(AttemptError::TimedOut))
 }

@@ -29,7 +29,7 @@ fn exchange() -> Exchange {
     exchange_as(Etype::Aes256Sha1, TokenFormat::Spnego)
 }
 
-fn resp(state: Option<u8>, mechanism: Option<&[u8]>, response: Option<&[u8]>, mic: Option<&[u8]>) -> Vec<u8> {
+pub(crate) fn resp(state: Option<u8>, mechanism: Option<&[u8]>, response: Option<&[u8]>, mic: Option<&[u8]>) -> Vec<u8> {
     let mut fields = Vec::new();
     if let Some(state) = state {
         asn1::write_explicit(&mut fields, 0, tag::ENUMERATED, &[state]);
@@ -45,7 +45,7 @@ fn resp(state: Option<u8>, mechanism: Option<&[u8]>, response: Option<&[u8]>, mi
     nested(&[tag::context(1), tag::SEQUENCE], &fields)
 }
 
-fn header(scheme: &str, token: &[u8]) -> HeaderValue {
+pub(crate) fn header(scheme: &str, token: &[u8]) -> HeaderValue {
     HeaderValue::try_from(format!("{scheme} {}", base64_simd::STANDARD.encode_to_string(token))).unwrap()
 }
 

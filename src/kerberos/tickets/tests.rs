@@ -502,3 +502,54 @@ async fn a_ticket_that_lands_after_its_account_was_evicted_is_not_kept() {
     let (next, hit) = rig.get(&alice(), Ok(())).await.unwrap();
     assert!(!hit && next != landed);
 }
+
+/// The ticket of `key`, of the account with this SID.
+async fn get_of(rig: &Rig, key: &TicketKey, sid: &Sid, release: Option<tokio::sync::oneshot::Receiver<()>>) -> bool {
+    let found = ticket(Duration::from_hours(10), rig.tickets.ages);
+    let facts = TicketFacts { sid: Some(sid.clone()), ..found.facts.clone() };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let acquisition = async move {
+        if let Some(release) = release {
+            let _ = release.await;
+        }
+        Ok(CachedTicket { facts, ..found })
+    };
+    rig.tickets.get(key, deadline, |_| Ok((Place::alone(), acquisition))).await.unwrap().1
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_refused_by_one_name_loses_its_tickets_by_every_name_and_no_other_account_does() {
+    let rig = Rig::new();
+    let [own, others] = [1104, 1105].map(|rid| Sid::new(5, vec![21, 1, 2, 3, rid]).unwrap());
+    let (alias, bob) = (key_to("alice@alias.example", "mbx1"), key_to("bob@corp.example", "mbx1"));
+    for (key, sid) in [(alice(), &own), (alias.clone(), &own), (bob.clone(), &others)] {
+        assert!(!get_of(&rig, &key, sid, None).await);
+    }
+    tokio::time::advance(SOFT).await;
+    assert_eq!(rig.get(&alice(), Err(Cause::UserRevoked)).await, Err(Cause::UserRevoked));
+    assert!(rig.tickets.entries.get(&alias).is_none(), "the same account");
+    assert!(rig.tickets.entries.get(&bob).is_some(), "another account");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_by_another_name_that_lands_after_its_account_was_evicted_is_not_kept() {
+    let rig = Arc::new(Rig::new());
+    let [own, others] = [1104, 1105].map(|rid| Sid::new(5, vec![21, 1, 2, 3, rid]).unwrap());
+    let (alias, bob) = (key_to("alice@alias.example", "mbx1"), key_to("bob@corp.example", "mbx1"));
+    let mut flights = Vec::new();
+    for (key, sid) in [(alias.clone(), own.clone()), (bob.clone(), others)] {
+        let (release, released) = tokio::sync::oneshot::channel();
+        let rig = Arc::clone(&rig);
+        flights.push((release, tokio::spawn(async move { get_of(&rig, &key, &sid, Some(released)).await })));
+    }
+    while locked(&rig.tickets.flights).len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.tickets.evict(&Principal::for_test("alice@corp.example", ExpectedSid::Is(own))), 0);
+    for (release, flight) in flights {
+        release.send(()).unwrap();
+        assert!(!flight.await.unwrap());
+    }
+    assert!(rig.tickets.entries.get(&alias).is_none(), "the account that was evicted, by its other name");
+    assert!(rig.tickets.entries.get(&bob).is_some());
+}

@@ -74,7 +74,25 @@ impl ApRepExpectation {
 
     /// Verifies an AP-REP without its frame.
     pub(in crate::kerberos) fn verify_message(self, message: &[u8]) -> Result<ProvedServer, Failure> {
-        let failed = |what: String| Failure::new(Cause::MutualFailed, what);
+        self.check_message(message)
+    }
+
+    /// The same without using the expectation up, for a recording: it decides nothing.
+    pub(in crate::kerberos) fn check_message(&self, message: &[u8]) -> Result<ProvedServer, Failure> {
+        let plaintext = self.decrypt(message)?;
+        let part = EncApRepPart::parse(plaintext.expose()).map_err(|error| failed(format!("malformed EncAPRepPart: {error}")))?;
+        if part.time != self.time {
+            return Err(failed("the AP-REP answers another authenticator".into()));
+        }
+        let (context_key, acceptor_subkey) = match part.subkey {
+            Some((etype, bytes)) => (key(Etype::from_number(etype), bytes), true),
+            None => (key(Some(self.etype), self.of_key_length(&self.keys.subkey)), false),
+        };
+        Ok(ProvedServer { context_key, acceptor_subkey })
+    }
+
+    /// EncAPRepPart as it came, whatever it says.
+    pub(in crate::kerberos) fn decrypt(&self, message: &[u8]) -> Result<SecretBytes, Failure> {
         let encrypted =
             enc_part(message).map_err(|error| Failure::new(Cause::NegotiationInvalid, format!("malformed AP-REP: {error}")))?;
         if encrypted.etype != self.etype.number() {
@@ -86,18 +104,9 @@ impl ApRepExpectation {
         }
         let session_key = key(Some(self.etype), self.of_key_length(&self.keys.session))
             .ok_or_else(|| failed("the session key has the wrong length".into()))?;
-        let plaintext = session_key
+        session_key
             .decrypt(usage::AP_REP, encrypted.cipher)
-            .map_err(|error| failed(format!("the AP-REP does not decrypt with the session key: {error}")))?;
-        let part = EncApRepPart::parse(plaintext.expose()).map_err(|error| failed(format!("malformed EncAPRepPart: {error}")))?;
-        if part.time != self.time {
-            return Err(failed("the AP-REP answers another authenticator".into()));
-        }
-        let (context_key, acceptor_subkey) = match part.subkey {
-            Some((etype, bytes)) => (key(Etype::from_number(etype), bytes), true),
-            None => (key(Some(self.etype), self.of_key_length(&self.keys.subkey)), false),
-        };
-        Ok(ProvedServer { context_key, acceptor_subkey })
+            .map_err(|error| failed(format!("the AP-REP does not decrypt with the session key: {error}")))
     }
 
     /// As many bytes as a key of this encryption type has.
@@ -133,11 +142,16 @@ impl ProvedServer {
     }
 }
 
+fn failed(what: String) -> Failure {
+    Failure::new(Cause::MutualFailed, what)
+}
+
 fn key(etype: Option<Etype>, bytes: &[u8]) -> Option<Key> {
     Key::new(etype?, SecretBytes::new(bytes.to_vec())).ok()
 }
 
-fn enc_part(message: &[u8]) -> Result<EncryptedData<'_>, DerError> {
+/// The encrypted part of an AP-REP.
+pub(in crate::kerberos) fn enc_part(message: &[u8]) -> Result<EncryptedData<'_>, DerError> {
     let mut fields = Reader::new(der::only(der::only(message, tag::application(15))?, tag::SEQUENCE)?);
     let pvno = der::integer(fields.explicit(0, tag::INTEGER)?)?;
     let msg_type = der::integer(fields.explicit(1, tag::INTEGER)?)?;

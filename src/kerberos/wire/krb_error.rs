@@ -4,6 +4,7 @@
 
 use crate::der::{self, DerError, Reader, tag};
 use crate::kerberos::wire::asn1;
+use crate::kerberos::wire::error_data::{self, MAX_ENTRIES};
 use crate::naming::name::PrincipalName;
 
 /// Protocol version and message type.
@@ -12,9 +13,6 @@ const MSG_TYPE: i64 = 30;
 
 /// Type of the extended error, among KERB-ERROR-DATA as well as among PA-DATA (where 3 means PA-PW-SALT otherwise).
 const EXTENDED: i32 = 3;
-
-/// More entries than any list of error data has.
-const MAX_ENTRIES: usize = 64;
 
 /// Error codes used by name (RFC 4120 section 7.5.9).
 pub mod code {
@@ -89,6 +87,11 @@ impl KrbError {
         nt_status(self.data.as_deref()?)
     }
 
+    /// What `e-data` says besides an NTSTATUS, if it says anything.
+    pub fn describe_data(&self) -> Option<String> {
+        if self.nt_status().is_some() { None } else { error_data::describe(self.data.as_deref()?) }
+    }
+
     /// Whether a new service ticket may help: the service's key changed, or the ticket is over.
     pub const fn reacquire(&self) -> bool {
         matches!(self.code, code::MODIFIED | code::BADKEYVER | code::NOKEY | code::TKT_EXPIRED)
@@ -118,11 +121,8 @@ pub fn nt_status(data: &[u8]) -> Option<u32> {
     None
 }
 
-/// KERB-ERROR-DATA and PA-DATA number their fields 1 and 2, TYPED-DATA 0 and 1.
-fn entry_status(mut fields: Reader<'_>) -> Option<u32> {
-    let first = u8::from(fields.peek() != Some(tag::context(0)));
-    let kind = der::signed32(fields.explicit(first, tag::INTEGER).ok()?).ok()?;
-    let value = fields.explicit(first + 1, tag::OCTET_STRING).ok()?;
+fn entry_status(fields: Reader<'_>) -> Option<u32> {
+    let (kind, value) = error_data::entry(fields).ok()?;
     if kind == EXTENDED { extended_error(value) } else { None }
 }
 
@@ -134,9 +134,17 @@ fn extended_error(value: &[u8]) -> Option<u32> {
     }
 }
 
-/// Name of an error code (RFC 4120 section 7.5.9, RFC 4556 section 3.1.3, RFC 6113 section 5).
+/// Name of an error code, or a word for one that has none.
 pub const fn name(code: i32) -> &'static str {
-    match code {
+    match known_name(code) {
+        Some(name) => name,
+        None => "unknown error code",
+    }
+}
+
+/// Name of an error code (RFC 4120 section 7.5.9, RFC 4556 section 3.1.3, RFC 6113 section 5).
+pub const fn known_name(code: i32) -> Option<&'static str> {
+    Some(match code {
         0 => "KDC_ERR_NONE",
         1 => "KDC_ERR_NAME_EXP",
         2 => "KDC_ERR_SERVICE_EXP",
@@ -209,8 +217,8 @@ pub const fn name(code: i32) -> &'static str {
         90 => "KDC_ERR_PREAUTH_EXPIRED",
         91 => "KDC_ERR_MORE_PREAUTH_DATA_REQUIRED",
         93 => "KDC_ERR_UNKNOWN_CRITICAL_FAST_OPTIONS",
-        _ => "unknown error code",
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod asn1;
 pub mod authenticator_clock;
 pub mod challenge;
 pub mod crypto;
+pub mod error_data;
 pub mod framing;
 #[doc(hidden)]
 pub mod inspect;

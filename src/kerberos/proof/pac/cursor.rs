@@ -4,22 +4,22 @@ use super::PacError;
 use crate::naming::sid::Sid;
 
 /// A position in a buffer; alignment counts from the buffer's start.
-pub(super) struct Cursor<'a> {
+pub(in crate::kerberos) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::kerberos) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// Bytes not read yet.
-    pub(super) fn remaining(&self) -> usize {
+    pub(in crate::kerberos) fn remaining(&self) -> usize {
         self.bytes.len().saturating_sub(self.at)
     }
 
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], PacError> {
+    pub(in crate::kerberos) fn take(&mut self, count: usize) -> Result<&'a [u8], PacError> {
         let end = self.at.checked_add(count).ok_or(PacError::Truncated)?;
         let taken = self.bytes.get(self.at..end).ok_or(PacError::Truncated)?;
         self.at = end;
@@ -27,28 +27,28 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips the padding before an element of this alignment (a power of two).
-    pub(super) fn align(&mut self, alignment: usize) -> Result<(), PacError> {
+    pub(in crate::kerberos) fn align(&mut self, alignment: usize) -> Result<(), PacError> {
         self.take(self.at.wrapping_neg() & (alignment - 1)).map(drop)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], PacError> {
+    pub(in crate::kerberos) fn array<const N: usize>(&mut self) -> Result<[u8; N], PacError> {
         self.take(N)?.try_into().map_err(|_| PacError::Truncated)
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, PacError> {
+    pub(in crate::kerberos) fn u16(&mut self) -> Result<u16, PacError> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, PacError> {
+    pub(in crate::kerberos) fn u32(&mut self) -> Result<u32, PacError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, PacError> {
+    pub(in crate::kerberos) fn u64(&mut self) -> Result<u64, PacError> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// UTF-16LE text of this many bytes. Such text is for messages only: what is not UTF-16 is replaced.
-    pub(super) fn text(&mut self, bytes: usize) -> Result<String, PacError> {
+    pub(in crate::kerberos) fn text(&mut self, bytes: usize) -> Result<String, PacError> {
         if !bytes.is_multiple_of(2) {
             return Err(PacError::Malformed("text of an odd number of bytes"));
         }
@@ -58,7 +58,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A SID's bytes (MS-DTYP 2.4.2.2), which an RPC_SID contains too.
-    pub(super) fn sid(&mut self) -> Result<Sid, PacError> {
+    pub(in crate::kerberos) fn sid(&mut self) -> Result<Sid, PacError> {
         let [revision, count] = self.array()?;
         let authority = self.array::<6>()?.iter().fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte));
         if revision != 1 {

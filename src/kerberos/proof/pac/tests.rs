@@ -29,6 +29,7 @@ fn the_sid_is_the_domains_sid_and_the_users_rid() {
     let pac = Account::default().verified();
     assert_eq!(*pac.sid(), alice());
     assert_eq!((pac.account(), pac.domain(), pac.client_name(), pac.upn()), ("alice", "CORP", "alice", None));
+    assert_eq!(pac.logon_name(), "CORP\\alice");
     assert_eq!((pac.user_account_control(), pac.primary_group(), pac.groups()), (0x10, 513, &[513][..]));
     assert_eq!(pac.extra_sids(), [sid("S-1-18-2")]);
     assert!(pac.resource_groups().is_empty());

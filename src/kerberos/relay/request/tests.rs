@@ -18,6 +18,8 @@ pub(in crate::kerberos::relay) struct Ask {
     pub(in crate::kerberos::relay) for_user: Option<PrincipalName>,
     pub(in crate::kerberos::relay) x509_user: Option<PrincipalName>,
     pub(in crate::kerberos::relay) evidence: Option<Vec<u8>>,
+    /// the ticket of PA-TGS-REQ
+    pub(in crate::kerberos::relay) header: Option<Vec<u8>>,
     pub(in crate::kerberos::relay) padding: usize,
 }
 
@@ -31,6 +33,7 @@ impl Ask {
             for_user: None,
             x509_user: None,
             evidence: None,
+            header: None,
             padding: 0,
         }
     }
@@ -56,7 +59,18 @@ impl Ask {
             write_explicit(&mut entry, 2, tag::OCTET_STRING, value);
             der::write(&mut padata, tag::SEQUENCE, &entry);
         };
-        add(1, &vec![0; self.padding]);
+        match &self.header {
+            Some(ticket) => {
+                let mut fields = Vec::new();
+                write_explicit_integer(&mut fields, 0, 5);
+                write_explicit_integer(&mut fields, 1, 14);
+                write_explicit(&mut fields, 2, tag::BIT_STRING, &[0, 0, 0, 0, 0]);
+                der::write(&mut fields, tag::context(3), ticket);
+                write_explicit(&mut fields, 4, tag::SEQUENCE, b"authenticator");
+                add(PA_TGS_REQ, &element(AP_REQ, &sequence(&fields)));
+            }
+            None => add(PA_TGS_REQ, &vec![0; self.padding]),
+        }
         if let Some(user) = &self.x509_user {
             let mut id = Vec::new();
             write_explicit_integer(&mut id, 0, 1);
@@ -158,6 +172,20 @@ fn an_s4u2self_request_speaks_for_the_user_in_either_padata() {
         assert_eq!((subject.name, subject.realm.as_str()), (enterprise.clone(), "CORP.EXAMPLE"));
     }
     assert_eq!(KdcRequest::parse(&bare.encode()).unwrap().subject, None);
+}
+
+#[test]
+fn the_ticket_that_a_request_is_made_with_is_known_by_its_ciphertext_and_one_that_cannot_be_read_is_not() {
+    let referral = ticket(&["krbtgt", "USERS.EXAMPLE"], b"sealed for alice");
+    let issued = match reply_kind(Exchange::Tgs, &reply(Exchange::Tgs, &referral)) {
+        Some(ReplyKind::Reply(Some(facts))) => facts.digest,
+        other => panic!("{other:?}"),
+    };
+    let ask = Ask { header: Some(referral), ..Ask::new(Exchange::Tgs, &["krbtgt", "OTHER.EXAMPLE"]) };
+    let request = KdcRequest::parse(&ask.encode()).unwrap();
+    assert_eq!((request.header, request.evidence, request.subject), (Some(issued), None, None));
+    let unreadable = Ask { header: Some(b"no ticket".to_vec()), ..ask };
+    assert_eq!(KdcRequest::parse(&unreadable.encode()).unwrap().header, None);
 }
 
 #[test]

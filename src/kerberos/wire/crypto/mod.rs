@@ -59,6 +59,9 @@ pub enum Etype {
 }
 
 impl Etype {
+    /// Every one of them.
+    pub const ALL: [Self; 5] = [Self::Aes128Sha1, Self::Aes256Sha1, Self::Aes128Sha2, Self::Aes256Sha2, Self::Rc4Hmac];
+
     /// The etype of an assigned number, if it is one of ours.
     pub const fn from_number(number: i32) -> Option<Self> {
         match number {
