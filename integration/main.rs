@@ -21,6 +21,7 @@ mod support;
 
 mod acceptance;
 mod bridge;
+mod canary;
 mod certificates;
 mod delegation;
 mod directory;

@@ -514,3 +514,27 @@ fn a_self_test_that_could_prove_nothing_is_refused() {
         assert!(right, "{users} {path}: {found:#?}");
     }
 }
+
+#[test]
+fn a_canary_belongs_to_a_realm_and_has_an_interval() {
+    let kdcs = "kdcs      = [\"dc1.corp.example\", \"dc2.corp.example\"]";
+    let with_canary = |lines: &str| with(kdcs, &format!("{kdcs}\n{lines}"));
+    assert!(parse(MINIMAL).unwrap().kerberos.canaries.is_empty());
+    let others = "canary = \"canary@corp.example\"\n[kerberos.realms.\"USERS.EXAMPLE\"]\ncanary = \"canary@USERS.EXAMPLE\"\ncanary_interval = \"1s\"";
+    let canaries = parse(&with_canary(others)).unwrap().kerberos.canaries;
+    let shown: Vec<_> =
+        canaries.iter().map(|(realm, canary)| (realm.to_string(), canary.user.to_string(), canary.interval.as_secs())).collect();
+    let expected = [("CORP.EXAMPLE", "canary@corp.example", 300), ("USERS.EXAMPLE", "canary@USERS.EXAMPLE", 1)];
+    assert_eq!(shown, expected.map(|(realm, user, seconds)| (realm.to_owned(), user.to_owned(), seconds)));
+
+    for (lines, key, said) in [
+        ("canary = \"canary\"", "kerberos.canary", "not a user principal name"),
+        ("canary = \"canary@USERS.EXAMPLE\"", "kerberos.canary", "not of CORP.EXAMPLE"),
+        ("canary_interval = \"1m\"", "kerberos.canary_interval", "there is no canary"),
+        ("canary = \"canary@corp.example\"\ncanary_interval = \"500ms\"", "kerberos.canary_interval", "out of range"),
+    ] {
+        let found = problems(&with_canary(lines));
+        let right = matches!(&found[..], [only] if only.key == key && only.message.contains(said));
+        assert!(right, "{lines}: {found:#?}");
+    }
+}

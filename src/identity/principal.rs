@@ -70,6 +70,8 @@ pub enum RuleKind {
     Diagnosis,
     /// No certificate at all: a probe of a back end's self-test, named in its configuration.
     SelfTest,
+    /// No certificate at all: the canary of a realm, named in the configuration.
+    Canary,
 }
 
 /// What kind of account the mapping is for; no rule maps to another kind, and the PAC has the last word.
@@ -112,6 +114,11 @@ impl Principal {
     /// configuration names. Nothing a device sends leads here.
     pub fn for_self_test(name: RequestedName) -> Self {
         Self::mapped(name, ExpectedSid::PinOnFirstUse, RuleKind::SelfTest, Strength::Weak)
+    }
+
+    /// A principal nobody presented a certificate for: only the canary may ask for one, for the user that the configuration names.
+    pub fn for_canary(name: RequestedName) -> Self {
+        Self::mapped(name, ExpectedSid::PinOnFirstUse, RuleKind::Canary, Strength::Weak)
     }
 
     /// A principal for unit tests of the rooms above.
@@ -205,6 +212,7 @@ impl RuleKind {
             Self::SubjectCn => "subject-cn",
             Self::Diagnosis => "diagnosis",
             Self::SelfTest => "self-test",
+            Self::Canary => "canary",
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquired, Shared};
 use crate::kerberos::acquire::keys::Keys;
 use crate::kerberos::acquire::worker::{Wanted, Workers};
+use crate::kerberos::canary::Canaries;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::encryption::Encryption;
 use crate::kerberos::engine::Mint;
@@ -21,7 +22,7 @@ use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
 use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TicketId, TokenSource};
 use crate::naming::name::Spn;
-use crate::policy::Grant;
+use crate::policy::{Grant, Target};
 
 /// Tokens for grants, by constrained delegation. Clones share everything.
 #[derive(Clone)]
@@ -53,6 +54,11 @@ impl Delegator {
         let shared = Arc::new(Shared::new(config, keys, relay));
         let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
         Ok(Self { shared, workers, tickets, ages })
+    }
+
+    /// Starts the canaries of the configuration, which ask for tickets for these back ends.
+    pub fn start_canaries(&self, targets: &[Arc<Target>]) -> std::io::Result<Canaries> {
+        Canaries::start(&self.shared, targets)
     }
 
     /// Numbers for whoever watches.

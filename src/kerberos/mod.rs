@@ -8,6 +8,7 @@
 //! encryption  which encryption types tickets use, SPN by SPN, and what stops when RC4 is refused
 //! engine      minting by ourselves or, for reference, by the library; reply: the answer to a token
 //! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
+//! canary      an account of nobody's, delegated by way of each KDC in turn: which of them changed
 //! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
 //! relay       every KDC exchange, seen and bounded
 //! capture     what was answered, fit to be given away
@@ -17,6 +18,7 @@
 #![deny(unsafe_code)]
 
 pub mod acquire;
+pub mod canary;
 pub mod capture;
 pub mod config;
 pub mod delegator;

@@ -1,6 +1,7 @@
 //! Figures and forecasts of the running bridge: the metrics file, and a word a day about certificates that end soon and SPNs that
 //! use RC4.
 
+mod canary;
 mod isolation;
 mod kdcs;
 mod tickets;
@@ -22,6 +23,7 @@ use crate::cli::serve::devices::Devices;
 use crate::config::MetricsConfig;
 use crate::directory::Directory;
 use crate::identity::Mapper;
+use crate::kerberos::canary::Canaries;
 use crate::kerberos::delegator::Delegator;
 use crate::kerberos::encryption::{Count, Encryption, Rc4Use};
 use crate::kerberos::relay::RelayObserver;
@@ -30,6 +32,7 @@ use crate::proxy::Proxy;
 use crate::revocation::Revocation;
 use crate::roster::Ending;
 use crate::shutdown::Shutdown;
+use canary::CanaryFigures;
 use isolation::IsolationFigures;
 use kdcs::KdcFigures;
 use tickets::TicketFigures;
@@ -40,11 +43,12 @@ const FORECAST_INTERVAL: Duration = Duration::from_hours(24);
 /// Certificates named one by one, in a forecast of the log and in the metrics.
 const MAX_NAMED: usize = 500;
 
-/// The proxy with the engine behind it, and the relay behind the engine.
+/// The proxy with the engine behind it, and the relay behind the engine, and the canaries.
 #[derive(Clone, Debug)]
 pub(super) struct Engine {
     pub(super) proxy: Arc<Proxy<Delegator>>,
     pub(super) relay: RelayObserver,
+    pub(super) canaries: Canaries,
 }
 
 /// Writes the metrics file and the forecasts until the bridge stops.
@@ -60,9 +64,10 @@ pub(super) async fn keep(devices: Arc<Devices>, engine: Engine, config: Option<M
             // Neither the disk nor a long roster is for a thread that serves connections.
             let write = move || {
                 let (tickets, kdcs) = (TicketFigures(engine.proxy.tokens().clone()), KdcFigures(engine.relay));
+                let canaries = CanaryFigures(engine.canaries.signs());
                 let isolation = IsolationFigures(engine.proxy.isolation());
                 let figures = Figures { devices: &devices, encryption: &encryption, within };
-                metrics::write(&file, &metrics::render(&[&figures, &tickets, &kdcs, &isolation]))
+                metrics::write(&file, &metrics::render(&[&figures, &tickets, &kdcs, &canaries, &isolation]))
             };
             let writing = tokio::task::spawn_blocking(write).await;
             let outcome =

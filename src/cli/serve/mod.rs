@@ -89,6 +89,8 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
         header_timeout: listener.header_timeout,
         idle_timeout: listener.idle_timeout,
     };
+    let targets: Vec<_> = backends.iter().map(|backend| Arc::clone(&backend.target)).collect();
+    let canaries = tokens.start_canaries(&targets).map_err(|error| format!("no thread for the canary: {error}"))?;
     let proxy = Proxy::new(tokens, backends, routes, audit, limits, token_timeout).map_err(|error| error.to_string())?;
     let proxy = Arc::new(proxy);
     let socket = bind(listener.address).await?;
@@ -105,7 +107,7 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, test_again, shutdown.listen()).run(reload));
     tokio::spawn(figures::keep(
         Arc::clone(&devices),
-        figures::Engine { proxy: Arc::clone(&proxy), relay: observer },
+        figures::Engine { proxy: Arc::clone(&proxy), relay: observer, canaries },
         metrics,
         shutdown.listen(),
     ));
