@@ -66,7 +66,7 @@ async fn every_refused_certificate_gets_the_same_403_and_the_log_says_why() {
     let bridge = Bridge::start(&Settings::new(&lab));
     let cases = [
         ("carol", "user-not-delegable"),
-        ("dave", "user-revoked"),
+        ("dave", "user-disabled"),
         ("admin1", "privileged-refused"),
         ("dollar", "account-kind-refused"),
         ("alice-wrong-sid", "sid-mismatch"),
@@ -460,7 +460,7 @@ async fn a_disabled_account_is_refused_after_the_soft_age_and_does_not_ride_thro
 
     let _enabled_again = lab.disable("erin");
     until("past the soft age it is refused", async || device.request(Method::OPTIONS, PATH, "").await.status == 403).await;
-    bridge.audited("the reason", |event| event["reason"] == "user-revoked");
+    bridge.audited("the reason", |event| event["reason"] == "user-disabled");
     line.cut();
     assert_ne!(device.request(Method::OPTIONS, PATH, "").await.status, 200, "known disabled: the old ticket is gone");
 }

@@ -172,7 +172,7 @@ async fn an_unknown_user_is_refused_at_s4u2self() {
 async fn an_spn_that_is_not_on_the_delegation_list_is_refused() {
     let target = target("HTTP/notlisted.corp.example", false, TokenFormat::Spnego);
     let failure = refusal(mapped(&Lab::get(), "alice").unwrap(), &target).await;
-    assert_eq!(failure.cause, Cause::DelegationRefused, "{failure}");
+    assert_eq!(failure.cause, Cause::SpnNotListed, "{failure}");
 }
 
 #[tokio::test]

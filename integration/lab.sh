@@ -115,7 +115,7 @@ with_samba_mounts() { unshare -m --propagation private "$HERE/lab/samba-mounts.s
 # The stamp of everything the cached domain and certificates were made from.
 stamp() {
     {
-        cat "$HERE/lab.sh" "$HERE"/lab/{samdb,domain,altsec,mappings}.py "$HERE"/lab/pki.sh
+        cat "$HERE/lab.sh" "$HERE"/lab/{samdb,domain,defects,altsec,mappings}.py "$HERE"/lab/pki.sh
         samba --version
     } | sha256sum | cut -d ' ' -f 1
 }

@@ -35,6 +35,7 @@ mod mapping;
 mod minting;
 mod quiet_hit;
 mod realms;
+mod refusals;
 mod relay;
 mod revocation;
 mod self_test;

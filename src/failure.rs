@@ -3,6 +3,7 @@
 //! The log, the audit event, the response, `doctor` and `docs/failures.md` are all fed from [`Cause`]; a failure that is not
 //! in the table cannot be expressed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -180,15 +181,34 @@ causes! {
     KeytabUnusable { "keytab-unusable", Tgt, Unavailable, "the keytab has no usable key for our principal", "export the keytab again (ktpass or samba-tool domain exportkeytab); it is read again when it changes" }
     OwnAccountUnknown { "own-account-unknown", Tgt, Unavailable, "the KDC does not know our principal", "check the spelling of kerberos.principal, with the realm in upper case" }
     OwnKeyRefused { "own-key-refused", Tgt, Unavailable, "the KDC does not accept the keytab's key", "the password was changed after the export: export the keytab again; it is read again when it changes" }
-    OwnAccountRevoked { "own-account-revoked", Tgt, Unavailable, "our account is disabled, locked or expired", "enable the account: Enable-ADAccount, Unlock-ADAccount" }
+    OwnPasswordExpired { "own-password-expired", Tgt, Unavailable, "our account's password has expired or must be changed", "Set-ADUser {account} -PasswordNeverExpires $true, set a new password, export the keytab again; it is read again when it changes" }
+    OwnAccountRevoked { "own-account-revoked", Tgt, Unavailable, "our account is disabled, locked, expired or restricted", "Enable-ADAccount {account}, Unlock-ADAccount {account}, or Clear-ADAccountExpiration {account}; the detail says which, where the KDC does" }
+    OwnEtypeNotSupported { "own-etype-not-supported", Tgt, Unavailable, "the KDC has no key of our account of an encryption type that we may use", "Set-ADUser {account} -KerberosEncryptionType AES128,AES256, set a new password (AES keys are made then), export the keytab again; it is read again when it changes" }
+    OwnTgtNotForwardable { "own-tgt-not-forwardable", Tgt, Unavailable, "the KDC gives our account no forwardable ticket, so nobody can be delegated", "our account must be neither sensitive nor in Protected Users: Set-ADUser {account} -AccountNotDelegated $false; Remove-ADGroupMember 'Protected Users' {account}; no policy may forbid forwardable tickets" }
     // S4U2Self
     UserUnknown { "user-unknown", S4u2Self, Refused, "the KDC knows no such user", "check the certificate's UPN against the account's userPrincipalName" }
-    UserRevoked { "user-revoked", S4u2Self, Refused, "the user's account is disabled, locked or expired", "enable the account, or let the refusal stand" }
-    S4u2SelfRefused { "s4u2self-refused", S4u2Self, Refused, "the KDC refuses a ticket to ourselves for this user", "our account needs a service principal name; see the detail" }
+    UserDisabled { "user-disabled", S4u2Self, Refused, "the KDC says that the user's account is disabled", "Enable-ADAccount {user}, or let the refusal stand" }
+    UserLocked { "user-locked", S4u2Self, Refused, "the KDC says that the user's account is locked out", "Unlock-ADAccount {user}, or wait for the lockout to end" }
+    UserExpired { "user-expired", S4u2Self, Refused, "the KDC says that the user's account has expired", "Clear-ADAccountExpiration {user}, or let the refusal stand" }
+    UserPasswordExpired { "user-password-expired", S4u2Self, Refused, "the KDC says that the user's password has expired or must be changed", "have the user change it, or Set-ADUser {user} -ChangePasswordAtLogon $false" }
+    UserOutsideHours { "user-outside-hours", S4u2Self, Refused, "the KDC says that the user may not log on at this hour", "change the account's logon hours, or let the refusal stand" }
+    UserWorkstationDenied { "user-workstation-denied", S4u2Self, Refused, "the KDC says that the user may log on at certain computers only, and not from here", "Set-ADUser {user} -LogonWorkstations $null, or let the refusal stand" }
+    UserRestricted { "user-restricted", S4u2Self, Refused, "the KDC's policy does not let this user's ticket be issued", "see the detail; an authentication policy or another restriction of the account: Get-ADUser {user} -Properties AuthenticationPolicy,LogonWorkstations,MemberOf" }
+    UserRevoked { "user-revoked", S4u2Self, Refused, "the user's account is disabled, locked, expired or restricted; the KDC does not say which", "Get-ADUser {user} -Properties Enabled,LockedOut,AccountExpirationDate,LogonHours; enable the account, or let the refusal stand" }
+    OwnSpnMissing { "own-spn-missing", S4u2Self, Unavailable, "our account has no service principal name, and a KDC issues tickets to services only", "setspn -S HTTP/bridge.your.domain {account}, or samba-tool spn add HTTP/bridge.your.domain {account}; any SPN that nobody else has will do" }
+    S4u2SelfRefused { "s4u2self-refused", S4u2Self, Refused, "the KDC refuses a ticket to ourselves for this user", "see the detail; our account needs a service principal name: setspn -L {account}" }
     // S4U2Proxy
-    DelegationRefused { "delegation-refused", S4u2Proxy, Refused, "the KDC refuses to delegate this user to this SPN", "either the user is sensitive / in Protected Users, or the SPN is not on our account's delegation list, or protocol transition is off: Get-ADUser -Properties AccountNotDelegated; Set-ADUser -Add @{'msDS-AllowedToDelegateTo'=SPN}; Set-ADAccountControl -TrustedToAuthForDelegation $true" }
-    UserNotDelegable { "user-not-delegable", S4u2Proxy, Refused, "the user may not be delegated: the evidence ticket is not forwardable", "the account is marked sensitive or is in Protected Users, or our account lacks protocol transition: Get-ADUser -Properties AccountNotDelegated,MemberOf; Set-ADAccountControl -TrustedToAuthForDelegation $true" }
-    SpnUnknown { "spn-unknown", S4u2Proxy, Unavailable, "the KDC knows no account with this SPN", "register it: setspn -S HTTP/host account" }
+    UserNotDelegable { "user-not-delegable", S4u2Proxy, Refused, "the user's account is sensitive and cannot be delegated", "Set-ADUser {user} -AccountNotDelegated $false, or let the refusal stand" }
+    UserProtected { "user-protected", S4u2Proxy, Refused, "the user is in Protected Users, whose members are never delegated", "Remove-ADGroupMember 'Protected Users' {user}, or let the refusal stand" }
+    ProtocolTransitionOff { "protocol-transition-off", S4u2Proxy, Unavailable, "our account may not use protocol transition, so the KDC lets nobody be delegated by its delegation list", "Set-ADAccountControl {account} -TrustedToAuthForDelegation $true, or samba-tool delegation for-any-protocol {account} on" }
+    SpnNotListed { "spn-not-listed", S4u2Proxy, Unavailable, "the SPN is not on our account's delegation list", "Set-ADUser {account} -Add @{'msDS-AllowedToDelegateTo'='{spn}'}, or samba-tool delegation add-service {account} {spn}" }
+    ResourceListLacksUs { "resource-list-lacks-us", S4u2Proxy, Unavailable, "the SPN's account lists who may delegate to it, and our account is not among them", "add us to that list: Set-ADComputer {owner} (or Set-ADUser) -PrincipalsAllowedToDelegateToAccount with all who are on it and {account}, or samba-tool delegation add-principal {owner} {account}; or use our own list: Set-ADUser {account} -Add @{'msDS-AllowedToDelegateTo'='{spn}'}" }
+    DelegationAcrossRealms { "delegation-across-realms", S4u2Proxy, Unavailable, "the SPN's account is in another domain, which a delegation list does not reach", "name us on the SPN's account, in its own domain: Set-ADComputer {owner} (or Set-ADUser) -PrincipalsAllowedToDelegateToAccount {account}; or make a bridge's account in that domain" }
+    DelegationRefused { "delegation-refused", S4u2Proxy, Refused, "the KDC refuses to delegate this user to this SPN, and nothing says why", "see the detail; Get-ADUser {user} -Properties AccountNotDelegated,MemberOf; Get-ADUser {account} -Properties TrustedToAuthForDelegation,'msDS-AllowedToDelegateTo' (it must have {spn})" }
+    PolicyRefused { "policy-refused", S4u2Proxy, Refused, "the KDC's policy does not let this user have a ticket to this SPN", "see the detail; selective authentication of a trust ('Allowed to authenticate' on {owner}), or an authentication policy of {user} or {owner}" }
+    SpnUnknown { "spn-unknown", S4u2Proxy, Unavailable, "the KDC knows no account with this SPN", "register it on the account that the back end runs as: setspn -S {spn} ACCOUNT; where two accounts have it (setspn -X), take it from one" }
+    SpnDuplicate { "spn-duplicate", S4u2Proxy, Unavailable, "several accounts have this SPN, so the KDC issues no ticket to it", "take it from all but the one that the back end runs as: setspn -Q {spn}; setspn -D {spn} ACCOUNT" }
+    SpnOwnerRevoked { "spn-owner-revoked", S4u2Proxy, Unavailable, "the SPN's account is disabled or expired", "Enable-ADAccount {owner}" }
     WeakEtypeRefused { "weak-etype-refused", S4u2Proxy, Unavailable, "the service ticket would use RC4 and the back end does not allow it", "set msDS-SupportedEncryptionTypes of the SPN's account to 24, or allow_rc4 = true on the back end" }
     // Identity
     SidMismatch { "sid-mismatch", Identity, Refused, "the KDC's PAC names another account than the certificate", "the UPN was reassigned or the certificate was forged: reissue it for the right account" }
@@ -209,6 +229,8 @@ causes! {
     ReplayBufferFull { "replay-buffer-full", Upstream, Unavailable, "the body must be sent again but exceeds the replay buffer", "raise the back end's replay_buffer_bytes" }
     // Upstream authentication
     TokenRefused { "token-refused", UpstreamAuth, Unavailable, "the back end answered 401 to a fresh token, also after the ticket was reacquired", "check that the SPN's account is the one the web application runs as (kernel-mode authentication, alternate service account, duplicate SPN: setspn -X)" }
+    TokenKeyWrong { "token-key-wrong", UpstreamAuth, Unavailable, "the back end cannot decrypt the ticket, also after it was reacquired: it has not the key of the SPN's account", "run it as the account that has the SPN ({owner}), or move the SPN: setspn -Q {spn}; kernel-mode authentication, an alternate service account, a password or keytab out of date" }
+    BackEndClockSkew { "back-end-clock-skew", UpstreamAuth, Unavailable, "the back end's clock and ours differ too much for it to take the token", "synchronise both clocks with the domain: w32tm /resync on the back end" }
     NtlmOnly { "ntlm-only", UpstreamAuth, Unavailable, "the back end offers NTLM only", "enable Negotiate: adsutil.vbs set w3svc/NTAuthenticationProviders \"Negotiate,NTLM\", or <providers> in IIS 7" }
     MutualMissing { "mutual-missing", UpstreamAuth, Unavailable, "the back end did not prove itself: no AP-REP in a successful answer", "mutual = \"tolerate-absence\" if that server never sends one" }
     MutualFailed { "mutual-failed", UpstreamAuth, Unavailable, "the back end's AP-REP is wrong", "something between us and the back end answered in its place, or the answer belongs to another request" }
@@ -218,6 +240,54 @@ causes! {
     // Client
     ClientGone { "client-gone", Client, Closed, "the device closed the connection", "none: devices do that whenever their network changes" }
     ShuttingDown { "shutting-down", Client, Unavailable, "the bridge is stopping", "none: the device will retry" }
+}
+
+/// What stands in the table's remedies for a name that only the failure knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Name {
+    /// `{account}`: our own account
+    Account,
+    /// `{spn}`: the back end's service principal name
+    Spn,
+    /// `{user}`: the user's account
+    User,
+    /// `{owner}`: the account that has the SPN
+    Owner,
+}
+
+impl Name {
+    const fn placeholder(self) -> &'static str {
+        match self {
+            Self::Account => "{account}",
+            Self::Spn => "{spn}",
+            Self::User => "{user}",
+            Self::Owner => "{owner}",
+        }
+    }
+}
+
+/// The names that are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(BTreeMap<Name, Box<str>>);
+
+impl Names {
+    /// One more. A remedy is made to be copied into a shell, and some names were chosen by peers: one with letters that a shell could
+    /// take for more than a name is left out.
+    #[must_use]
+    pub fn with(mut self, what: Name, name: &str) -> Self {
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | '/' | ':');
+        // An option is no name either; a computer's ends with its only dollar sign.
+        let account = name.strip_suffix('$').unwrap_or(name);
+        if !account.is_empty() && !account.starts_with('-') && account.chars().all(plain) {
+            self.0.insert(what, name.into());
+        }
+        self
+    }
+
+    /// A remedy with them filled in.
+    pub fn fill(&self, remedy: &str) -> String {
+        self.0.iter().fold(remedy.to_owned(), |text, (what, name)| text.replace(what.placeholder(), name))
+    }
 }
 
 /// One failure: its line of the table and what was seen. `detail` is for administrators (log, audit, doctor), never for devices,
@@ -230,18 +300,57 @@ pub struct Failure {
     pub detail: String,
     /// When it makes sense to come again, where that is known; it goes into `Retry-After`.
     pub retry_after: Option<Duration>,
+    /// Few failures have any.
+    names: Option<Box<Names>>,
 }
 
 impl Failure {
     /// A failure with what was seen.
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), retry_after: None }
+        Self { cause, detail: detail.into(), retry_after: None, names: None }
     }
 
     /// The same, with the time after which it makes sense to come again.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// The same with a name for the remedy.
+    #[must_use]
+    pub fn naming(mut self, what: Name, name: &str) -> Self {
+        let names = self.names.take().map_or_else(Names::default, |names| *names);
+        self.names = Some(Box::new(names.with(what, name)));
+        self
+    }
+
+    /// The same with more that was seen.
+    #[must_use]
+    pub fn also(mut self, seen: &str) -> Self {
+        if !self.detail.is_empty() {
+            self.detail.push_str("; ");
+        }
+        self.detail.push_str(seen);
+        self
+    }
+
+    /// The same, about somebody: what was seen begins with the name.
+    #[must_use]
+    pub fn about(mut self, subject: &str) -> Self {
+        self.detail = format!("{subject}: {}", self.detail);
+        self
+    }
+
+    /// The same failure by another line of the table.
+    #[must_use]
+    pub fn because(self, cause: Cause) -> Self {
+        Self { cause, ..self }
+    }
+
+    /// What to do about it: the table's remedy with the names filled in that are known.
+    pub fn remedy(&self) -> String {
+        let remedy = self.cause.remedy();
+        self.names.as_ref().map_or_else(|| remedy.to_owned(), |names| names.fill(remedy))
     }
 }
 
@@ -275,6 +384,38 @@ mod tests {
         assert_eq!(codes.len(), Cause::ALL.len());
         for cause in Cause::ALL {
             assert!(!cause.summary().is_empty() && !cause.remedy().is_empty(), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_remedy_names_our_account_the_spn_and_the_user() {
+        let refused = Failure::new(Cause::SpnNotListed, "").naming(Name::Account, "svc-bridge").naming(Name::Spn, "HTTP/mbx1");
+        assert!(refused.remedy().starts_with("Set-ADUser svc-bridge -Add @{'msDS-AllowedToDelegateTo'='HTTP/mbx1'}"));
+        assert_eq!(
+            Failure::from(Cause::UserLocked).naming(Name::User, "pc1$").remedy().split(',').next(),
+            Some("Unlock-ADAccount pc1$")
+        );
+        assert!(Failure::from(Cause::UserLocked).remedy().contains("{user}"), "what is not known stays open");
+    }
+
+    /// Whoever chooses a name must not write a command that an administrator copies.
+    #[test]
+    fn a_name_that_a_shell_could_take_for_more_is_not_filled_in() {
+        for name in ["a; rm -rf ~", "$(id)", "a`b`", "a'b", "a b", "-Force", "", "a$b", "a$$", "a|b", "a\nb", "{owner}"] {
+            let failure = Failure::from(Cause::UserLocked).naming(Name::User, name);
+            assert_eq!(failure.remedy(), Cause::UserLocked.remedy(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn every_placeholder_of_a_remedy_is_one_that_can_be_filled() {
+        for cause in Cause::ALL {
+            let names = [Name::Account, Name::Spn, Name::User, Name::Owner];
+            let left = names.iter().fold(cause.remedy().to_owned(), |text, name| text.replace(name.placeholder(), ""));
+            assert!(
+                !left.contains("{a") && !left.contains("{s") && !left.contains("{u") && !left.contains("{o"),
+                "{cause:?}: {left}"
+            );
         }
     }
 

@@ -77,6 +77,7 @@ pub mod fuzzing {
         ("directory_answer", directory::fuzzing::answer),
         ("directory_name", directory::fuzzing::distinguished_name),
         ("directory_filter", filter),
+        ("access_list", directory::fuzzing::access_list),
         ("http_request", proxy::fuzzing::request),
         ("http_chunks", proxy::fuzzing::chunked),
         ("answer_token", ap_rep::token),

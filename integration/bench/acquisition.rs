@@ -252,7 +252,7 @@ impl Bench {
             let users = self.newcomers(TURN);
             let (cpu, start) = (processor_time(), Instant::now());
             self.arrive(&users);
-            let (took, cpu) = (start.elapsed(), processor_time() - cpu);
+            let (took, cpu) = (start.elapsed(), processor_time().saturating_sub(cpu));
             let (client_took, client_cpu) = self.client_turn();
             // The first round warms up.
             if round > 0 {
@@ -348,7 +348,7 @@ impl Bench {
                 }
             });
             let hits = (threads * HITS) as f64;
-            ((processor_time() - cpu).as_secs_f64() * 1e6 / hits, hits / start.elapsed().as_secs_f64())
+            ((processor_time().saturating_sub(cpu)).as_secs_f64() * 1e6 / hits, hits / start.elapsed().as_secs_f64())
         };
         turn(1);
         let (one, two): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (turn(1), turn(2))).unzip();

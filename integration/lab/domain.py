@@ -30,6 +30,7 @@ from samba.dsdb import (
 
 from samba.ndr import ndr_pack
 
+import defects
 from samdb import Directory
 
 REALM = "CORP.EXAMPLE"
@@ -203,6 +204,7 @@ def fill(directory):
         )
 
     add_resource(directory)
+    defects.add(directory, [spn for _, spn in BACK_ENDS.values()])
     gate(directory)
     add_hazards(directory)
     for name in [*MAPPED, *PROBES]:
@@ -275,6 +277,7 @@ def write_keytabs(directory, out):
     directory.keytab(path("plain-bridge"), f"{PLAIN_BRIDGE[0]}@{REALM}")
     directory.keytab(path("listless-bridge"), f"{LISTLESS_BRIDGE[0]}@{REALM}")
     directory.keytab(path("resource"), f"{RESOURCE[2]}@{REALM}")
+    defects.write_keytabs(directory, out)
 
 
 def write_lists(directory, out):

@@ -182,6 +182,7 @@ def write_realm(lab, realm):
         file.write(f"""[kdcdefaults]
     kdc_listen = {address}
     kdc_tcp_listen = {address}
+    kdc_tcp_listen_backlog = 256
 [realms]
     {realm.name} = {{
         database_module = textkdb

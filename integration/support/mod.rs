@@ -64,8 +64,17 @@ impl Lab {
 impl Lab {
     /// Disables an account until the returned guard is dropped.
     pub fn disable(&self, user: &str) -> Disabled {
-        self.set_account_control(user, ENABLED | ACCOUNT_DISABLE);
-        Disabled { lab: self.clone(), user: user.to_owned() }
+        self.disable_with(user, ENABLED)
+    }
+
+    /// The same for an account that may use protocol transition.
+    pub fn disable_service(&self, account: &str) -> Disabled {
+        self.disable_with(account, ENABLED | TRUSTED_TO_AUTH_FOR_DELEGATION)
+    }
+
+    fn disable_with(&self, account: &str, control: u32) -> Disabled {
+        self.set_account_control(account, control | ACCOUNT_DISABLE);
+        Disabled { lab: self.clone(), user: account.to_owned(), control }
     }
 
     /// userAccountControl (MS-ADTS 2.2.16)
@@ -140,6 +149,7 @@ impl Drop for Revoked {
 /// NORMAL_ACCOUNT and DONT_EXPIRE_PASSWORD; ACCOUNTDISABLE.
 const ENABLED: u32 = 0x200 | 0x1_0000;
 const ACCOUNT_DISABLE: u32 = 0x2;
+const TRUSTED_TO_AUTH_FOR_DELEGATION: u32 = 0x100_0000;
 
 const ENCRYPTION_TYPES: &str = "msDS-SupportedEncryptionTypes";
 
@@ -159,11 +169,12 @@ impl Drop for EncryptionTypes {
 pub struct Disabled {
     lab: Lab,
     user: String,
+    control: u32,
 }
 
 impl Drop for Disabled {
     fn drop(&mut self) {
-        self.lab.set_account_control(&self.user, ENABLED);
+        self.lab.set_account_control(&self.user, self.control);
     }
 }
 

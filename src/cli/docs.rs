@@ -6,6 +6,7 @@ use crate::cli::args::Page;
 use crate::cli::{Exit, Output};
 use crate::config;
 use crate::failure::{Answer, Cause, Stage};
+use crate::kerberos::own_account::Flaw;
 
 pub(in crate::cli) fn run(page: Page, output: &mut Output) -> Exit {
     output.text(&match page {
@@ -17,7 +18,7 @@ pub(in crate::cli) fn run(page: Page, output: &mut Output) -> Exit {
 
 const FAILURES_INTRODUCTION: &str = "# Failures
 
-<!-- Written by `kcd-bridge docs failures`; change src/failure.rs instead. -->
+<!-- Written by `kcd-bridge docs failures`; change src/failure.rs and src/kerberos/own_account.rs instead. -->
 
 Every way a request can fail, in the order of a request's way. The code stands in the log, in the audit event and in what `doctor`
 says; the log and the audit event add what was seen. A device is told no more than one of these:
@@ -28,6 +29,9 @@ says; the log and the audit event add what was seen. A device is told no more th
 | 403 | this certificate gets nothing here |
 | 503 | our or the back end's trouble, with `Retry-After` |
 | closed | the connection ends: there is nobody to answer |
+
+In remedies, {account} stands for the bridge's own account, {spn} for the back end's service principal name, {user} for the user and
+{owner} for the account that has the SPN: the log and `doctor` write the names that are known.
 
 Never 500, which makes phones reload everything, and never a 401 that our own credentials caused.
 ";
@@ -44,8 +48,23 @@ fn failures() -> String {
         let _infallible =
             write!(text, "\n### `{code}`\n\n{}. Answer: {answer}.\n\nRemedy: {}.\n", sentence(cause.summary()), cause.remedy());
     }
+    text.push_str(ACCOUNT_INTRODUCTION);
+    for flaw in Flaw::ALL {
+        let (code, severity, summary) = (flaw.code(), flaw.severity().name(), flaw.summary());
+        let _infallible =
+            write!(text, "\n### `{code}`\n\n{}. Severity: {severity}.\n\nRemedy: {}.\n", sentence(summary), flaw.remedy());
+    }
     text
 }
+
+const ACCOUNT_INTRODUCTION: &str = "
+## The bridge's own account
+
+`serve` looks at the account at its start, in the background, and `doctor` at its stage `account`: through the KDC always, and through
+the directory where `[directory]` is configured. What is found is logged (`finding`, with the remedy) and reported; it prevents
+nothing. An *error* means that nobody can be delegated, or nobody by the account's own delegation list; what a KDC refuses for it is
+one of the failures above.
+";
 
 /// With a capital letter, unless it starts with the name of a key.
 fn sentence(text: &str) -> String {

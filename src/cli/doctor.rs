@@ -1,5 +1,6 @@
 //! `kcd-bridge doctor`: one user, one back end, stage by stage, with a verdict and the raw cause of each.
 
+mod account;
 mod record;
 
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ use crate::certificate::read_certificate_chain;
 use crate::cli::admission::{Admission, JUDGEMENT_TIMEOUT};
 use crate::cli::{DoctorArgs, Exit, Output, kerberos_process};
 use crate::config::{self, Config};
+use crate::directory::Directory;
 use crate::failure::{Cause, Failure};
 use crate::identity::{Principal, RequestedName};
 use crate::kerberos::Verdict;
@@ -24,7 +26,9 @@ use crate::kerberos::capture::{Recorder, Stage, Tried};
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::diagnosis::{Diagnosis, StageReport, diagnose};
 use crate::kerberos::encryption::Advice;
+use crate::kerberos::refusal::Investigator;
 use crate::kerberos::relay::{BoundRelay, RelayConfig};
+use crate::naming::name::Spn;
 use crate::policy::{Fingerprint, Grant};
 use crate::proxy::{BackendConfig, Mutual, ProbeReport, probe};
 use crate::x509::Claims;
@@ -45,6 +49,19 @@ struct StageLine {
     /// What repairs the failure, or what the warning is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
+    /// Of the stage `account`: what is wrong with the bridge's own account. It fails nothing; the stages behind it do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<FindingLine>,
+}
+
+/// One finding about the bridge's own account.
+#[derive(Serialize)]
+struct FindingLine {
+    code: &'static str,
+    severity: &'static str,
+    message: &'static str,
+    detail: String,
+    remedy: String,
 }
 
 /// The whole report; the documented shape of `--json`, version 1.
@@ -95,7 +112,8 @@ fn examine(args: &DoctorArgs) -> Result<Report, String> {
         Ok(principal) => {
             let user = principal.to_string();
             let recorder = recorder.clone();
-            let walk = Walk { kerberos, principal: Arc::new(principal), backend, http_path, recorder };
+            let directory = config.directory.as_ref().map(Directory::load).transpose().map_err(|error| error.to_string())?;
+            let walk = Walk { kerberos, principal: Arc::new(principal), backend, http_path, recorder, directory };
             (user, runtime.block_on(walk.stages(relay, &mut lines)))
         }
         Err(user) => (user, false),
@@ -194,24 +212,35 @@ struct Walk {
     backend: BackendConfig,
     http_path: Option<String>,
     recorder: Option<Recorder>,
+    directory: Option<Directory>,
 }
 
 impl Walk {
     async fn stages(self, relay: BoundRelay, lines: &mut Vec<StageLine>) -> bool {
         let observer = relay.observer();
         let serving = tokio::spawn(relay.serve(RelayConfig::from(&self.kerberos), std::future::pending()));
-        let Self { kerberos, principal, backend, http_path, recorder } = self;
+        let Self { kerberos, principal, backend, http_path, recorder, directory } = self;
+        let own = kerberos.principal.clone();
+        let facts = account::shown(directory.as_ref(), &own).await;
         let (asked, target, shown) = (Arc::clone(&principal), Arc::clone(&backend.target), recorder.clone());
         let blocking = tokio::task::spawn_blocking(move || diagnose(&kerberos, observer, shown.as_ref(), &asked, &target));
-        let Ok(Diagnosis { stages, mint }) = blocking.await else { return false };
-        lines.extend(stages.into_iter().map(StageLine::of));
+        let Ok(Diagnosis { stages, account, mint }) = blocking.await else { return false };
         serving.abort();
+        let mut account = account.map(|(look, took)| account::line(&own, &look, took, &facts));
+        let investigator = directory.map(|directory| Investigator::new(own, Arc::new(account::Configured(directory))));
+        for stage in stages {
+            let after_kdc = stage.stage == "kdc";
+            let outcome = explained(investigator.as_ref(), stage.outcome.clone(), &backend.target.spn).await;
+            lines.push(StageLine::of(StageReport { outcome, ..stage }));
+            lines.extend(account.take_if(|_| after_kdc));
+        }
         let Some(mint) = mint else { return false };
         let Some(path) = http_path else { return true };
 
         let start = Instant::now();
         let grant = Grant::authorize(principal, Fingerprint([0; 32]), Arc::clone(&backend.target));
         let (target, mutual) = (Arc::clone(&backend.target), backend.mutual);
+        let spn = target.spn.clone();
         let probed = match recorder {
             None => probe(backend, &grant, &path, |binding| mint.token_now(&target, binding)).await,
             Some(recorder) => {
@@ -220,9 +249,18 @@ impl Walk {
             }
         };
         let outcome = probed.and_then(|report| judge_probe(report, mutual));
+        let outcome = explained(investigator.as_ref(), outcome, &spn).await;
         let good = outcome.is_ok();
         lines.push(StageLine::new("http", start.elapsed(), outcome));
         good
+    }
+}
+
+/// A failure with what the directory knows about it.
+async fn explained(investigator: Option<&Investigator>, outcome: Result<String, Failure>, spn: &Spn) -> Result<String, Failure> {
+    match (investigator, outcome) {
+        (Some(investigator), Err(failure)) => Err(investigator.explain(failure, spn).await),
+        (_, outcome) => outcome,
     }
 }
 
@@ -241,10 +279,10 @@ fn judge_probe(report: ProbeReport, mutual: Mutual) -> Result<String, Failure> {
     let offers_ntlm = offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("ntlm"));
     match (status, verdict?) {
         (401, _) if offers_ntlm && !offers_kerberos => Err(Failure::new(Cause::NtlmOnly, seen)),
-        (401, Verdict::KrbError { code, .. }) => Err(Failure::new(
-            Cause::TokenRefused,
-            format!("{seen}, KRB-ERROR {code} {}", crate::kerberos::wire::krb_error::name(code)),
-        )),
+        (401, verdict @ Verdict::KrbError { code, .. }) => {
+            let seen = format!("{seen}, KRB-ERROR {code} {}", crate::kerberos::wire::krb_error::name(code));
+            Err(Failure::new(verdict.refusal(), seen))
+        }
         (401, Verdict::Proved) => Err(Failure::new(
             Cause::TokenRefused,
             format!("{seen}, and the token was accepted: the account has no right to this"),
@@ -269,7 +307,16 @@ impl StageLine {
     fn new(stage: &'static str, took: Duration, outcome: Result<String, Failure>) -> Self {
         let milliseconds = took.as_millis();
         match outcome {
-            Ok(seen) => Self { stage, verdict: "good", milliseconds, seen, reason: None, warning: None, remedy: None },
+            Ok(seen) => Self {
+                stage,
+                verdict: "good",
+                milliseconds,
+                seen,
+                reason: None,
+                warning: None,
+                remedy: None,
+                findings: Vec::new(),
+            },
             Err(failure) => Self {
                 stage,
                 verdict: "failed",
@@ -277,7 +324,8 @@ impl StageLine {
                 seen: failure.to_string(),
                 reason: Some(failure.cause.code()),
                 warning: None,
-                remedy: Some(failure.cause.remedy().to_owned()),
+                remedy: Some(failure.remedy()),
+                findings: Vec::new(),
             },
         }
     }
@@ -300,12 +348,19 @@ impl Report {
     fn text(&self) -> String {
         let mut text = format!("{} to {}\n", self.user, self.spn);
         for line in &self.stages {
-            let mark = if line.verdict == "good" { "ok    " } else { "FAILED" };
+            let mark = match line.verdict {
+                "good" => "ok    ",
+                "findings" => "NOTICE",
+                _ => "FAILED",
+            };
             let _infallible = writeln!(text, "{mark} {:<12} {:>5} ms  {}", line.stage, line.milliseconds, line.seen);
             for (name, value) in [("reason", line.reason), ("warning", line.warning), ("remedy", line.remedy.as_deref())] {
                 if let Some(value) = value {
                     let _infallible = writeln!(text, "       {name}: {value}");
                 }
+            }
+            for FindingLine { code, severity, message, detail, remedy } in &line.findings {
+                let _infallible = writeln!(text, "       {severity} {code}: {message} ({detail})\n       remedy: {remedy}");
             }
         }
         let verdict = if self.good { "good: every stage passed" } else { "not good: the last stage shown failed" };

@@ -22,6 +22,7 @@ use crate::directory::question::{Base, Question};
 use crate::directory::server::{Pace, ServerHealth, ServerRole};
 use crate::directory::{
     Account, Accounts, Answer, Attribute, DirectoryConfig, DirectorySecurity, DirectoryServer, DirectorySource, Filter, RootDse,
+    ServiceAccount,
 };
 use crate::dns::Dns;
 use crate::failure::{Cause, Failure};
@@ -193,14 +194,27 @@ impl Directory {
             Pruned::Some(filter) => filter,
         };
         let mut accounts = Vec::new();
-        for hit in self.hits(&filter, deadline).await?.entries {
-            accounts.push(self.reread(&hit, deadline).await?);
+        for hit in self.hits(&filter, self.0.base.as_deref(), deadline).await?.entries {
+            accounts.push(decode::account(&self.reread(&hit, &decode::ATTRIBUTES, deadline).await?)?);
+        }
+        Ok(accounts)
+    }
+
+    /// Every account that matches, as one that delegates or is delegated to, wherever it stands (`directory.base` is where people are);
+    /// at most two, and the second one says that there are more than there should be. Only an explanation of what a KDC refused is made
+    /// from it.
+    pub async fn service_accounts(&self, filter: &Filter, deadline: Instant) -> Result<Vec<ServiceAccount>, Failure> {
+        let Pruned::Some(filter) = filter.pruned() else { return Ok(Vec::new()) };
+        let mut accounts = Vec::new();
+        for hit in self.hits(&filter, None, deadline).await?.entries {
+            let entry = self.reread(&hit, &decode::service::ATTRIBUTES, deadline).await?;
+            accounts.push(decode::service::service_account(&entry)?);
         }
         Ok(accounts)
     }
 
     /// Who matches, by name and SID.
-    async fn hits(&self, filter: &Filter, deadline: Instant) -> Result<Found, Failure> {
+    async fn hits(&self, filter: &Filter, below: Option<&str>, deadline: Instant) -> Result<Found, Failure> {
         let mut question = Question {
             base: Base::Named(String::new()),
             scope: Scope::Subtree,
@@ -213,16 +227,16 @@ impl Directory {
         };
         let found = if self.0.global_catalog {
             // A catalogue's empty base is the whole forest.
-            question.base = Base::Named(self.0.base.clone().unwrap_or_default());
+            question.base = Base::Named(below.unwrap_or_default().to_owned());
             self.catalog(deadline).await?.ask(&question, None, deadline).await?
         } else {
-            question.base = self.0.base.clone().map_or(Base::Domain, Base::Named);
+            question.base = below.map_or(Base::Domain, |below| Base::Named(below.to_owned()));
             self.0.domain.ask(&question, None, deadline).await?
         };
         if !found.base_exists {
             // Nobody below what does not exist: that would read as an account that is missing.
-            let base = self.0.base.as_deref().unwrap_or_default();
-            let detail = format!("there is nothing to search below \"{}\"; check directory.base", base.escape_default());
+            let below = below.unwrap_or_default().escape_default();
+            let detail = format!("there is nothing to search below \"{below}\"; check directory.base");
             return Err(Failure::new(Cause::DirectoryRefused, detail));
         }
         if found.references > 0 {
@@ -231,24 +245,23 @@ impl Directory {
         Ok(found)
     }
 
-    /// The account of a hit, from a domain controller of its own domain: a catalogue has neither all attributes nor the newest values.
-    async fn reread(&self, hit: &Entry, deadline: Instant) -> Result<Account, Failure> {
+    /// The object of a hit, from a domain controller of its own domain: a catalogue has neither all attributes nor the newest values.
+    async fn reread(&self, hit: &Entry, attributes: &[&str], deadline: Instant) -> Result<Entry, Failure> {
         let sid = decode::sid_of(hit)?;
         let domain = domain_of(&hit.dn);
         if domain.is_empty() {
             return Err(malformed(hit, "distinguishedName"));
         }
-        let question = Question::read(Base::Named(format!("<SID={sid}>")), &decode::ATTRIBUTES, ACCOUNT_BYTES);
+        let question = Question::read(Base::Named(format!("<SID={sid}>")), attributes, ACCOUNT_BYTES);
         let found = self.home(&domain, deadline).await?.ask(&question, Some(&domain), deadline).await?;
-        let Some(entry) = found.entries.first() else {
+        let Some(entry) = found.entries.into_iter().next() else {
             let detail = format!("{}: found, and then not there when it was read again by its SID", hit.dn);
             return Err(Failure::new(Cause::DirectoryInvalid, detail));
         };
-        let account = decode::account(entry)?;
-        if account.sid.as_ref() != Some(&sid) {
-            return Err(malformed(entry, decode::SID));
+        if decode::sid_of(&entry)? != sid {
+            return Err(malformed(&entry, decode::SID));
         }
-        Ok(account)
+        Ok(entry)
     }
 
     /// The catalogues: the configured servers' other port, or those of the forest by SRV record.

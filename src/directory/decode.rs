@@ -3,6 +3,8 @@
 //! An attribute that every account has and that is not shown means that our account may not read it. It is never taken for a
 //! default: an account whose lockout or groups cannot be read must not pass for one that is free and in none.
 
+pub(super) mod service;
+
 use crate::der;
 use crate::directory::Account;
 use crate::directory::entry::Entry;

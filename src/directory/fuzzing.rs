@@ -3,6 +3,7 @@
 use ldap3::ResultEntry;
 use ldap3::asn1::{PL, parse_tag};
 
+use super::access_list::AccessList;
 use super::ber::{self, BIND_RESPONSE, EXTENDED_RESPONSE, Header};
 use super::decode;
 use super::dn;
@@ -22,7 +23,8 @@ pub(crate) fn answer(bytes: &[u8]) {
     let PL::C(mut parts) = message.payload else { panic!("a message without parts") };
     let Some(operation) = parts.pop() else { panic!("a message without an operation") };
     if let Some(entry) = Entry::read(ResultEntry::new(operation)) {
-        let _ = (decode::account(&entry), decode::sid_of(&entry), RootDse::read(&entry));
+        let _ =
+            (decode::account(&entry), decode::service::service_account(&entry), decode::sid_of(&entry), RootDse::read(&entry));
     }
 }
 
@@ -30,4 +32,11 @@ pub(crate) fn distinguished_name(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = dn::parts(text);
     let _ = dn::domain_of(text);
+}
+
+/// Who may delegate to an account.
+pub(crate) fn access_list(bytes: &[u8]) {
+    if let Some(list) = AccessList::parse(bytes) {
+        assert!(!list.is_empty() || !list.allows(&[]));
+    }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! client      find, values, nt_auth: questions and their answers
-//!  |- filter, decode, account, dn, root_dse
+//!  |- filter, decode, account, service_account, access_list, dn, root_dse
 //! pool        which server, who is next; SRV records
 //! server      connections of one server, its condition, rest and recovery
 //! connection  TCP, TLS, bind, one search at a time through the ldap3 library
@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_list;
 mod account;
 mod ber;
 mod client;
@@ -38,6 +39,7 @@ mod pool;
 mod question;
 mod root_dse;
 mod server;
+mod service_account;
 #[cfg(test)]
 mod testkit;
 mod trouble;
@@ -49,12 +51,14 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 
+pub use access_list::AccessList;
 pub use account::Account;
 pub use client::Directory;
 pub use config::{DirectoryConfig, DirectorySecurity, DirectoryServer, DirectorySource};
 pub use filter::{Attribute, Filter};
 pub use root_dse::RootDse;
 pub use server::{ServerHealth, ServerRole};
+pub use service_account::ServiceAccount;
 
 /// Where accounts are looked up: the directory, or a list in hermetic tests of the rooms above.
 pub trait Accounts: Send + Sync + fmt::Debug {

@@ -210,7 +210,7 @@ fn probes(targets: &[Arc<Target>], mut probe: impl FnMut(&Target) -> Probed) -> 
 fn tell(word: Option<Word>, canary: &Principal, realm: &Realm, kdc: &Kdc, spn: &str) {
     match word {
         Some(Word::Fails { failure, well_for }) => {
-            let (stage, reason, remedy) = (failure.cause.stage().name(), failure.cause.code(), failure.cause.remedy());
+            let (stage, reason, remedy) = (failure.cause.stage().name(), failure.cause.code(), failure.remedy());
             let well_for = well_for.map(whole_seconds);
             error!(%canary, %realm, %kdc, spn, stage, reason, remedy, ?well_for, "the canary fails by way of this KDC: {failure}");
         }

@@ -16,6 +16,7 @@ use crate::kerberos::canary::Canaries;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::encryption::Encryption;
 use crate::kerberos::engine::Mint;
+use crate::kerberos::refusal::{DelegationFacts, Investigator, named};
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
@@ -31,6 +32,7 @@ pub struct Delegator {
     workers: Workers,
     tickets: Arc<Tickets>,
     ages: Ages,
+    investigator: Option<Arc<Investigator>>,
 }
 
 /// Numbers of the engine.
@@ -51,9 +53,9 @@ impl Delegator {
         let keys = Keys::read(config.keytab.clone(), config.principal.clone())?;
         let ages = Ages { soft_age: config.soft_age, max_ride_through: config.max_ride_through, clock_skew: config.clock_skew };
         let tickets = Tickets::new(ages, config.cache_bytes);
-        let shared = Arc::new(Shared::new(config, keys, relay));
+        let shared = Shared::new(config, keys, relay);
         let workers = Workers::start(&shared).map_err(|error| Failure::new(Cause::Overloaded, error.to_string()))?;
-        Ok(Self { shared, workers, tickets, ages })
+        Ok(Self { shared, workers, tickets, ages, investigator: None })
     }
 
     /// Starts the canaries of the configuration, which ask for tickets for these back ends.
@@ -64,6 +66,13 @@ impl Delegator {
     /// Numbers for whoever watches.
     pub fn numbers(&self) -> DelegatorNumbers {
         DelegatorNumbers { tickets: self.tickets.count(), waiting: self.workers.waiting(), acquisitions: self.acquisitions() }
+    }
+
+    /// The same, with somebody to ask why delegation is refused.
+    #[must_use]
+    pub fn explaining_by(mut self, source: Arc<dyn DelegationFacts>) -> Self {
+        self.investigator = Some(Arc::new(Investigator::new(self.shared.config.principal.clone(), source)));
+        self
     }
 
     /// Acquisitions started so far.
@@ -82,16 +91,28 @@ impl Delegator {
     }
 }
 
+/// The failure as it is, or as the investigator explains it.
+async fn explained(investigator: Option<&Investigator>, grant: &Grant, failure: Failure) -> Failure {
+    match investigator {
+        Some(investigator) => investigator.explain(failure, &grant.target().spn).await,
+        None => failure,
+    }
+}
+
 /// Prepares the ticket that a worker has acquired. Owns what it needs: it outlives the request that started it.
-async fn prepared(wanted: Wanted, shared: Arc<Shared>, ages: Ages, grant: Grant) -> Result<CachedTicket, Failure> {
-    let acquired = wanted.await.unwrap_or_else(|_| Err(Failure::new(Cause::AcquisitionTimeout, "the worker ended")))?;
-    let ticket = cached(acquired, &grant, ages)?;
+async fn prepared(wanted: Wanted, engine: Delegator, grant: Grant) -> Result<CachedTicket, Failure> {
+    let acquired = match wanted.await {
+        Ok(Ok(acquired)) => acquired,
+        Ok(Err(failure)) => return Err(explained(engine.investigator.as_deref(), &grant, failure).await),
+        Err(_gone) => return Err(Failure::new(Cause::AcquisitionTimeout, "the worker ended")),
+    };
+    let ticket = cached(acquired, &grant, engine.ages)?;
     let facts = &ticket.facts;
     let sid = facts.sid.as_ref().map(ToString::to_string);
     let [etype, session_etype, evidence_etype] =
         [facts.ticket_etype, facts.session_etype, facts.evidence_etype].map(Etype::name_of);
     info!(principal = %grant.principal(), account = facts.account, client = facts.client, spn = facts.spn, sid, etype, session_etype, evidence_etype, "ticket acquired");
-    shared.encryption.acquired(facts, grant.target().allow_rc4);
+    engine.shared.encryption.acquired(facts, grant.target().allow_rc4);
     Ok(ticket)
 }
 
@@ -130,7 +151,7 @@ impl TokenSource for Delegator {
     ) -> Result<IssuedToken<Reply>, Failure> {
         let start = |urgency| {
             let (place, wanted) = self.workers.acquire(Arc::clone(grant.principal()), Arc::clone(grant.target()), urgency)?;
-            Ok((place, prepared(wanted, Arc::clone(&self.shared), self.ages, grant.clone())))
+            Ok((place, prepared(wanted, self.clone(), grant.clone())))
         };
         let (ticket, cache_hit) = self.tickets.get(&TicketKey::of(grant), deadline.into(), start).await?;
         let (token, reply) = ticket.mint.token(grant.target(), binding).await?;
@@ -140,6 +161,11 @@ impl TokenSource for Delegator {
 
     fn forget(&self, grant: &Grant, ticket: TicketId) -> bool {
         self.tickets.forget(&TicketKey::of(grant), ticket)
+    }
+
+    async fn explain(&self, grant: &Grant, failure: Failure) -> Failure {
+        let failure = named(failure, &self.shared.config.principal, Some(&grant.target().spn));
+        explained(self.investigator.as_deref(), grant, failure).await
     }
 
     fn evict(&self, principal: &Principal) -> usize {

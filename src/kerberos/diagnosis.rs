@@ -11,6 +11,7 @@ use crate::kerberos::capture::Recorder;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::encryption::{Advice, Etypes};
 use crate::kerberos::engine::Mint;
+use crate::kerberos::own_account::{Look, look_with, look_without};
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::wire::crypto::Etype;
 use crate::policy::Target;
@@ -33,6 +34,8 @@ pub struct StageReport {
 pub struct Diagnosis {
     /// In order; the last one may have failed.
     pub stages: Vec<StageReport>,
+    /// What was seen of our own account, once a KDC had answered, and how long that took.
+    pub account: Option<(Look, Duration)>,
     /// The ticket for the target.
     pub mint: Option<Mint>,
 }
@@ -45,7 +48,7 @@ pub fn diagnose(
     principal: &Principal,
     target: &Target,
 ) -> Diagnosis {
-    let mut diagnosis = Diagnosis { stages: Vec::new(), mint: None };
+    let mut diagnosis = Diagnosis { stages: Vec::new(), account: None, mint: None };
     // The failure that ends the walk is in the report already.
     let _ = diagnosis.walk(config, relay, recorder, principal, target);
     diagnosis
@@ -61,12 +64,18 @@ impl Diagnosis {
         target: &Target,
     ) -> Option<()> {
         let keys = self.stage("keytab", || read_keytab(config))?;
-        let shared = Arc::new(Shared::new(config.clone(), keys, relay));
+        let shared = Shared::new(config.clone(), keys, relay);
         let mut acquirer = Acquirer::new(Arc::clone(&shared));
         let start = Instant::now();
         let tgt = acquirer.tgt();
         let took = start.elapsed();
         self.stage("kdc", || kdcs(&shared.relay, tgt.as_ref().err()))?;
+        let start = Instant::now();
+        let look = match &tgt {
+            Ok(()) => look_with(&mut acquirer, &shared),
+            Err(failure) => look_without(&shared, failure),
+        };
+        self.account = Some((look, start.elapsed()));
         let tgt = tgt.map(|()| format!("a ticket-granting ticket for {}", config.principal));
         self.stages.push(StageReport { stage: "tgt", took, outcome: tgt.clone(), advice: None });
         tgt.ok()?;

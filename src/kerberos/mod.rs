@@ -10,6 +10,8 @@
 //! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
 //! canary      an account of nobody's, delegated by way of each KDC in turn: which of them changed
 //! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
+//! own_account what is wrong with the bridge's own account
+//! refusal     why it was refused: by the tickets, and by the directory where there is one
 //! relay       every KDC exchange, seen and bounded
 //! capture     what was answered, fit to be given away
 //! wire        bytes: encryption types, AP-REQ, AP-REP, SPNEGO, KRB-ERROR
@@ -25,7 +27,9 @@ pub mod delegator;
 pub mod diagnosis;
 pub mod encryption;
 pub mod engine;
+pub mod own_account;
 pub mod proof;
+pub mod refusal;
 pub mod relay;
 pub mod reply;
 mod tickets;
@@ -38,9 +42,10 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::identity::Principal;
 use crate::kerberos::encryption::Etypes;
+use crate::kerberos::wire::krb_error::code;
 use crate::naming::name::Spn;
 use crate::naming::sid::Sid;
 use crate::policy::Grant;
@@ -62,6 +67,12 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Forgets the service ticket that a refused token came from, so that the next token comes from a new one. Returns false when that
     /// is refused because tickets of this user, or for this SPN, are being reacquired too often.
     fn forget(&self, grant: &Grant, ticket: TicketId) -> bool;
+
+    /// Says more of a back end's refusal than the answer did, where more is known of its SPN.
+    fn explain(&self, grant: &Grant, failure: Failure) -> impl Future<Output = Failure> + Send {
+        let _ = grant;
+        std::future::ready(failure)
+    }
 
     /// Drops every ticket of this account, whatever mapped it and whatever back end they are for, and keeps none that is under way.
     /// Returns how many there were.
@@ -106,6 +117,21 @@ pub enum Verdict {
     Rejected,
     /// Only NTLM is offered.
     NtlmOnly,
+}
+
+/// KRB_AP_ERR_NOT_US (RFC 4120 section 7.5.9): the server has no key of the ticket's service.
+const NOT_US: i32 = 35;
+
+impl Verdict {
+    /// The line of the failure table for a token that is refused for good, with this answer as the last.
+    pub const fn refusal(&self) -> Cause {
+        match self {
+            Self::KrbError { code: code::MODIFIED | code::BADKEYVER | code::NOKEY | NOT_US, .. } => Cause::TokenKeyWrong,
+            Self::KrbError { code: code::SKEW, .. } => Cause::BackEndClockSkew,
+            Self::NtlmOnly => Cause::NtlmOnly,
+            _ => Cause::TokenRefused,
+        }
+    }
 }
 
 /// A Negotiate token for one request: not `Clone`, opaque, consumed by the request that carries it. It goes over the wire as it is and

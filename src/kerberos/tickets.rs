@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::failure::{Answer, Cause, Failure};
+use crate::failure::{Answer, Cause, Failure, Stage};
 use crate::identity::{ExpectedSid, Principal, RequestedName};
 use crate::kerberos::acquire::line::Urgency;
 use crate::kerberos::acquire::worker::Place;
@@ -333,7 +333,7 @@ impl Tickets {
             }
             return;
         }
-        if failure.cause.answer() != Answer::Refused && old.is_some_and(|old| !old.is_stale()) {
+        if !is_refusal(failure.cause) && old.is_some_and(|old| !old.is_stale()) {
             // Asked ahead of time, and nobody said no.
             return;
         }
@@ -435,9 +435,30 @@ fn is_outage(cause: Cause) -> bool {
     matches!(cause, Cause::KdcUnreachable | Cause::AcquisitionTimeout | Cause::Overloaded)
 }
 
+/// The KDC, or we, said no: to this user, or to everybody because of how the accounts are set up.
+fn is_refusal(cause: Cause) -> bool {
+    let of_set_up = matches!(cause.stage(), Stage::S4u2Self | Stage::S4u2Proxy) || cause == Cause::OwnTgtNotForwardable;
+    of_set_up || cause.answer() == Answer::Refused
+}
+
 /// What a KDC or a PAC says of an account, whatever certificate or back end it is asked for with.
 fn is_about_the_account(cause: Cause) -> bool {
-    matches!(cause, Cause::UserUnknown | Cause::UserRevoked | Cause::AccountKindRefused | Cause::PrivilegedRefused)
+    matches!(
+        cause,
+        Cause::UserUnknown
+            | Cause::UserDisabled
+            | Cause::UserLocked
+            | Cause::UserExpired
+            | Cause::UserPasswordExpired
+            | Cause::UserOutsideHours
+            | Cause::UserWorkstationDenied
+            | Cause::UserRestricted
+            | Cause::UserRevoked
+            | Cause::UserNotDelegable
+            | Cause::UserProtected
+            | Cause::AccountKindRefused
+            | Cause::PrivilegedRefused
+    )
 }
 
 /// How long a failure is remembered, so that what is refused does not cost the KDC an exchange a request: an account it does not
@@ -447,7 +468,7 @@ fn memory(cause: Cause) -> Option<Duration> {
     let seconds = match cause {
         Cause::Overloaded | Cause::ShuttingDown => return None,
         cause if is_about_the_account(cause) => 10,
-        cause if cause.answer() == Answer::Refused => 5,
+        cause if is_refusal(cause) => 5,
         _ => 1,
     };
     Some(Duration::from_secs(seconds))

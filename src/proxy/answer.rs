@@ -107,7 +107,19 @@ fn retry_after(failure: &Failure) -> HeaderValue {
         | Cause::MutualFailed
         | Cause::NegotiationInvalid
         | Cause::IsolationFailed
+        | Cause::TokenKeyWrong
+        | Cause::BackEndClockSkew
+        | Cause::OwnEtypeNotSupported
+        | Cause::OwnPasswordExpired
+        | Cause::OwnSpnMissing
+        | Cause::OwnTgtNotForwardable
+        | Cause::ProtocolTransitionOff
+        | Cause::SpnNotListed
+        | Cause::ResourceListLacksUs
+        | Cause::DelegationAcrossRealms
         | Cause::SpnUnknown
+        | Cause::SpnDuplicate
+        | Cause::SpnOwnerRevoked
         | Cause::WeakEtypeRefused => "300",
         _ => "30",
     })

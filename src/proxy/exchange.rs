@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::failure::{Cause, Failure};
+use crate::kerberos::wire::krb_error;
 use crate::kerberos::{IssuedToken, PendingReply, TicketId, TokenSource, Verdict};
 use crate::policy::Grant;
 use crate::proxy::Mutual;
@@ -58,19 +59,17 @@ enum Tried {
 enum Next {
     FreshToken,
     FreshTicket,
-    GiveUp(Cause),
+    GiveUp,
 }
 
 /// The rules after a 401.
 fn after_401(tried: Tried, verdict: Option<&Verdict>) -> Next {
     match (tried, verdict) {
-        // A server without Negotiate accepts no ticket at all.
-        (_, Some(Verdict::NtlmOnly)) => Next::GiveUp(Cause::NtlmOnly),
-        (Tried::Once, Some(Verdict::KrbError { reacquire: true, .. })) => Next::FreshTicket,
+        // A server without Negotiate accepts no ticket at all. One that holds the ticket's key and still says no is not changed by
+        // another ticket.
+        (_, Some(Verdict::NtlmOnly)) | (Tried::FreshToken, Some(Verdict::Proved)) | (Tried::FreshTicket, _) => Next::GiveUp,
+        (Tried::Once, Some(Verdict::KrbError { reacquire: true, .. })) | (Tried::FreshToken, _) => Next::FreshTicket,
         (Tried::Once, _) => Next::FreshToken,
-        // It holds the ticket's key and still says no: another ticket changes nothing.
-        (Tried::FreshToken, Some(Verdict::Proved)) | (Tried::FreshTicket, _) => Next::GiveUp(Cause::TokenRefused),
-        (Tried::FreshToken, _) => Next::FreshTicket,
     }
 }
 
@@ -126,12 +125,10 @@ impl<T: TokenSource> Exchange<'_, T> {
                 Next::FreshToken => Tried::FreshToken,
                 Next::FreshTicket if self.tokens.forget(self.grant, attempted.ticket) => Tried::FreshTicket,
                 Next::FreshTicket => {
-                    return Err(Failure::new(
-                        Cause::TokenRefused,
-                        format!("{}; a new ticket was asked for too recently", seen(&verdict)),
-                    ));
+                    let failure = refused(&verdict).also("a new ticket was asked for too recently");
+                    return Err(self.tokens.explain(self.grant, failure).await);
                 }
-                Next::GiveUp(cause) => return Err(Failure::new(cause, seen(&verdict))),
+                Next::GiveUp => return Err(self.tokens.explain(self.grant, refused(&verdict)).await),
             };
             // A server that refused a body may not have read it, and may close without a word: its next answer is not waited for.
             if message == Message::Priming || self.upload.is_empty() {
@@ -310,12 +307,17 @@ fn www_authenticate(headers: &HeaderMap) -> Vec<HeaderValue> {
     headers.get_all(header::WWW_AUTHENTICATE).iter().cloned().collect()
 }
 
+/// A token that is refused for good.
+fn refused(verdict: &Result<Verdict, Failure>) -> Failure {
+    Failure::new(verdict.as_ref().map_or(Cause::TokenRefused, Verdict::refusal), seen(verdict))
+}
+
 /// What a 401 said, for the administrator.
 fn seen(verdict: &Result<Verdict, Failure>) -> String {
     match verdict {
         Ok(Verdict::Proved) => "the token was accepted, yet the answer is 401: the account has no right to this".into(),
         Ok(Verdict::Absent) => "401 without a reason".into(),
-        Ok(Verdict::KrbError { code, .. }) => format!("401 with KRB-ERROR {code}"),
+        Ok(Verdict::KrbError { code, .. }) => format!("401 with KRB-ERROR {code} {}", krb_error::name(*code)),
         Ok(Verdict::Rejected) => "401 with a SPNEGO reject".into(),
         Ok(Verdict::NtlmOnly) => "401 that offers NTLM alone".into(),
         Err(failure) => failure.to_string(),
@@ -346,20 +348,33 @@ mod tests {
         for verdict in [None, Some(&Verdict::Absent), Some(&Verdict::Rejected), Some(&SKEW), Some(&MODIFIED)] {
             assert_eq!(after_401(Tried::FreshToken, verdict), Next::FreshTicket, "{verdict:?}");
         }
-        assert_eq!(after_401(Tried::FreshToken, Some(&Verdict::Proved)), Next::GiveUp(Cause::TokenRefused));
+        assert_eq!(after_401(Tried::FreshToken, Some(&Verdict::Proved)), Next::GiveUp);
     }
 
     #[test]
     fn a_401_after_a_new_ticket_is_the_last() {
         for verdict in [None, Some(&Verdict::Absent), Some(&MODIFIED), Some(&Verdict::Proved)] {
-            assert_eq!(after_401(Tried::FreshTicket, verdict), Next::GiveUp(Cause::TokenRefused), "{verdict:?}");
+            assert_eq!(after_401(Tried::FreshTicket, verdict), Next::GiveUp, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_good_is_told_apart_by_what_the_server_said_last() {
+        let cause = |verdict| refused(&Ok(verdict)).cause;
+        for code in [35, 41, 44, 45] {
+            assert_eq!(cause(Verdict::KrbError { code, reacquire: true }), Cause::TokenKeyWrong, "{code}");
+        }
+        assert_eq!(cause(SKEW), Cause::BackEndClockSkew);
+        assert_eq!(cause(Verdict::NtlmOnly), Cause::NtlmOnly);
+        for verdict in [Verdict::Absent, Verdict::Rejected, Verdict::Proved, Verdict::KrbError { code: 34, reacquire: false }] {
+            assert_eq!(cause(verdict), Cause::TokenRefused);
         }
     }
 
     #[test]
     fn a_server_that_offers_ntlm_alone_gets_nothing_more() {
         for tried in [Tried::Once, Tried::FreshToken, Tried::FreshTicket] {
-            assert_eq!(after_401(tried, Some(&Verdict::NtlmOnly)), Next::GiveUp(Cause::NtlmOnly));
+            assert_eq!(after_401(tried, Some(&Verdict::NtlmOnly)), Next::GiveUp);
         }
     }
 }

@@ -140,7 +140,7 @@ impl Drop for Record {
 /// One line for each request that was not served.
 fn log(event: &Event, failure: &Failure) {
     let (id, stage, reason, remedy) =
-        (&event.correlation_id, failure.cause.stage().name(), failure.cause.code(), failure.cause.remedy());
+        (&event.correlation_id, failure.cause.stage().name(), failure.cause.code(), failure.remedy());
     let (peer, principal, backend) = (&event.peer, event.principal.as_deref(), event.backend.as_deref());
     let text = one_line(failure);
     if failure.cause == Cause::ClientGone {

@@ -104,7 +104,7 @@ impl<T: TokenSource> Connection<T> {
         event.principal = last.as_ref().map(ToString::to_string);
         event.time = timestamp(std::time::SystemTime::now());
         let (id, stage, reason) = (&event.correlation_id, failure.cause.stage().name(), failure.cause.code());
-        tracing::warn!(correlation_id = id, stage, reason, peer = %self.peer, remedy = failure.cause.remedy(), "connection ended: {}", one_line(failure));
+        tracing::warn!(correlation_id = id, stage, reason, peer = %self.peer, remedy = failure.remedy(), "connection ended: {}", one_line(failure));
         Slot::emit_or_log(slot, event);
     }
 

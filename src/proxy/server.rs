@@ -163,7 +163,7 @@ async fn refused<T: TokenSource>(proxy: &Proxy<T>, peer: SocketAddr, refusal: Re
     let certificate = certificate.as_deref().map(Certificate::of);
     let mut event = Event::handshake_refused(correlation_id(), peer.to_string(), &failure, certificate);
     event.time = timestamp(std::time::SystemTime::now());
-    let (id, reason, remedy) = (&event.correlation_id, failure.cause.code(), failure.cause.remedy());
+    let (id, reason, remedy) = (&event.correlation_id, failure.cause.code(), failure.remedy());
     tracing::warn!(correlation_id = id, stage = "tls", reason, %peer, remedy, "{}", one_line(&failure));
     Slot::emit_or_log(slot, event);
 }

@@ -1,5 +1,6 @@
 //! `kcd-bridge serve`: wires the rooms together, in the order that security asks for.
 
+mod account;
 mod devices;
 mod figures;
 mod reload;
@@ -26,6 +27,7 @@ use crate::kerberos::relay::{BoundRelay, RelayConfig};
 use crate::proxy::{self, HeadLimits, Proxy, ServerLimits};
 use crate::shutdown::ShutdownTrigger;
 use crate::tls;
+use account::TodaysDirectory;
 use devices::{Devices, Door};
 use reload::Reloader;
 use running::{Running, Words};
@@ -80,8 +82,9 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     let devices = Devices::new(acceptor, admission);
     let token_timeout = kerberos.acquire_timeout + TOKEN_MARGIN;
     let relay_config = RelayConfig::from(&kerberos);
-    let observer = relay.observer();
-    let tokens = Delegator::start(kerberos, observer.clone()).map_err(|failure| with_remedy(&failure))?;
+    let (observer, directory) = (relay.observer(), TodaysDirectory(Arc::clone(&devices)));
+    let tokens = Delegator::start(kerberos.clone(), observer.clone()).map_err(|failure| with_remedy(&failure))?;
+    let tokens = tokens.explaining_by(Arc::new(directory.clone()));
     let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections)
         .map_err(|error| format!("audit.file cannot be opened: {error} (it must be no pipe and no symbolic link)"))?;
     let limits = HeadLimits {
@@ -105,6 +108,7 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     };
     let (test_again, words) = watch::channel(());
     tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, test_again, shutdown.listen()).run(reload));
+    tokio::spawn(account::judged(kerberos, observer.clone(), directory, shutdown.listen()));
     tokio::spawn(figures::keep(
         Arc::clone(&devices),
         figures::Engine { proxy: Arc::clone(&proxy), relay: observer, canaries },
@@ -134,5 +138,5 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 fn with_remedy(failure: &Failure) -> String {
-    format!("{failure}; {}", failure.cause.remedy())
+    format!("{failure}; {}", failure.remedy())
 }

@@ -45,6 +45,24 @@ async fn an_account_is_searched_in_the_domain_and_read_again_by_its_sid() {
     assert_eq!((limit, attributes), (2, vec!["objectSid".to_owned()]));
 }
 
+/// `directory.base` is where people are; service accounts stand where administrators keep them.
+#[tokio::test]
+async fn a_service_account_is_searched_in_the_whole_domain_and_read_by_its_own_attributes() {
+    let authority = Authority::new();
+    let server = authority.server(sound).await;
+    let base = Some("OU=Staff,DC=corp,DC=example".to_owned());
+    let directory = load(&DirectoryConfig { base, ..authority.config(&[&server]) });
+    let filter = Filter::equals(Attribute::ServicePrincipalName, "HTTP/mbx1");
+    let found = directory.service_accounts(&filter, deadline()).await.unwrap();
+    let [account] = found.try_into().unwrap();
+    assert_eq!((&account.sid, account.domain()), (&sid(1104), "corp.example".to_owned()));
+    assert_eq!(bases(&server), [(DOMAIN.to_owned(), 2), (format!("<SID={}>", sid(1104)), 0)]);
+    let Some(Asked::Search { attributes, .. }) = server.searches().into_iter().last() else { panic!() };
+    assert!(attributes.iter().any(|name| name == "msDS-AllowedToDelegateTo"), "{attributes:?}");
+    // Nothing is asked about nothing.
+    assert_eq!(directory.service_accounts(&Filter::equals(Attribute::AccountName, ""), deadline()).await, Ok(Vec::new()));
+}
+
 #[tokio::test]
 async fn the_value_reaches_the_server_as_one_assertion_among_accounts_only() {
     let authority = Authority::new();

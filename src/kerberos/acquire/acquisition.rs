@@ -1,12 +1,12 @@
 //! One user's tickets, step by step: our TGT, S4U2Self, who is it, S4U2Proxy, is it usable. Runs on a worker thread and blocks.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::failure::{Cause, Failure, Stage};
-use crate::identity::{Principal, RequestedName};
+use crate::failure::{Cause, Failure, Name, Stage};
+use crate::identity::{ExpectedSid, Principal, RequestedName};
 use crate::kerberos::acquire::classify::{classify, code};
 use crate::kerberos::acquire::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::acquire::keys::{KeySet, Keys};
@@ -17,6 +17,7 @@ use crate::kerberos::proof::evidence::{EvidenceError, EvidenceTicket};
 use crate::kerberos::proof::exported_credential::{ExportError, ExportedCredential};
 use crate::kerberos::proof::pac::Pac;
 use crate::kerberos::proof::pins::SidPins;
+use crate::kerberos::refusal::{Seen, by_tickets, named};
 use crate::kerberos::relay::{Kdc, Outcome, RelayObserver, Sought, Whom};
 use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::wire::ticket::{ServiceTicket, TicketParts};
@@ -27,6 +28,10 @@ use crate::policy::Target;
 /// Our TGT is looked after this often, or four times in what is left of its life; the library renews it from the keytab when half of
 /// its life is over.
 const TGT_CHECK: Duration = Duration::from_mins(5);
+
+/// That our account is well is believed this long where a refusal may be about it, and that it is not, this long.
+const WELL: Duration = Duration::from_mins(5);
+const UNWELL: Duration = Duration::from_mins(1);
 
 /// A TGT that is of no use is replaced at most this often.
 const RESET_INTERVAL: Duration = Duration::from_mins(1);
@@ -59,34 +64,43 @@ pub(in crate::kerberos) struct Shared {
     pub(in crate::kerberos) relay: RelayObserver,
     pub(in crate::kerberos) acquisitions: AtomicU64,
     pub(in crate::kerberos) encryption: Arc<Encryption>,
+    own_account: Mutex<Option<(Instant, Option<Failure>)>>,
 }
 
 impl Shared {
     /// Nothing acquired, counted or pinned yet.
-    pub(in crate::kerberos) fn new(config: KerberosConfig, keys: Keys, relay: RelayObserver) -> Self {
+    pub(in crate::kerberos) fn new(config: KerberosConfig, keys: Keys, relay: RelayObserver) -> Arc<Self> {
         let (pins, acquisitions, encryption) = (SidPins::default(), AtomicU64::new(0), Arc::default());
-        Self { config, keys, pins, relay, acquisitions, encryption }
+        Arc::new(Self { config, keys, pins, relay, acquisitions, encryption, own_account: Mutex::default() })
     }
 
     /// The failure of a GSS call, with what the relay saw of the exchange: the KDC that answered, its NTSTATUS, or who did not answer.
     fn explain(&self, stage: Stage, error: &GssError, whom: Whom<'_>, spn: Option<&Spn>, since: Instant) -> Failure {
-        let mut failure = classify(stage, error);
         let seen = |whom| self.relay.report(&Sought { whom, spn, since, code: error.kerberos_code() });
         let report = seen(whom).or_else(|| {
             // On the way to another realm libkrb5 uses our own ticket: such a request names no user.
-            let on_our_way =
-                (failure.cause == Cause::RealmUnknown).then(|| seen(Whom::OurAccount(self.config.principal.name())))?;
-            on_our_way.filter(|report| matches!(report.outcome, Outcome::UnlistedRealm(_)))
+            let elsewhere = classify(stage, error, None).cause == Cause::RealmUnknown;
+            let on_our_way = elsewhere.then(|| seen(Whom::OurAccount(self.config.principal.name())))??;
+            matches!(on_our_way.outcome, Outcome::UnlistedRealm(_)).then_some(on_our_way)
         });
+        let status = report.as_ref().and_then(|report| match report.outcome {
+            Outcome::Error { ntstatus, .. } => ntstatus,
+            _ => None,
+        });
+        let mut failure = classify(stage, error, status);
         if let Some(report) = report {
             failure.cause = match report.outcome {
                 Outcome::UnlistedRealm(_) => Cause::RealmUnknown,
                 Outcome::Unanswered { .. } => Cause::KdcUnreachable,
                 Outcome::Error { .. } => failure.cause,
             };
-            failure.detail = format!("{}; {report}", failure.detail);
+            if failure.cause == Cause::OwnSpnMissing && report.sname.as_ref().is_some_and(is_ticket_granting) {
+                // It was another realm that the KDC did not find, not us.
+                failure.cause = Cause::S4u2SelfRefused;
+            }
+            failure = failure.also(&report.to_string());
         }
-        failure
+        named(failure, &self.config.principal, spn)
     }
 }
 
@@ -160,14 +174,59 @@ impl Acquirer {
             return false;
         }
         self.reset = Some(Instant::now());
+        self.forget_tgt();
+        true
+    }
+
+    fn forget_tgt(&mut self) {
         self.cache = fresh_cache();
         self.impersonator = None;
-        true
+    }
+
+    /// Why our own account gets no ticket, if that is so: a KDC that finds our account disabled may refuse the user it is asked for, and
+    /// in the same words (Samba: KDC_ERR_POLICY). Whether it is so is tried seldom, and once for all acquirers.
+    fn own_refusal(&mut self) -> Option<Failure> {
+        let shared = Arc::clone(&self.shared);
+        let mut known = shared.own_account.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, refusal)) = &*known
+            && since.elapsed() < if refusal.is_some() { UNWELL } else { WELL }
+        {
+            if refusal.is_some() {
+                self.forget_tgt();
+            }
+            return refusal.clone();
+        }
+        self.forget_tgt();
+        let refusal = self.tgt().err();
+        *known = Some((Instant::now(), refusal.clone())).filter(|(_, refusal)| !refusal.as_ref().is_some_and(is_outage));
+        refusal
     }
 
     /// Our own TGT, fresh enough.
     pub(in crate::kerberos) fn tgt(&mut self) -> Result<(), Failure> {
         self.refresh_impersonator().map(|_| ())
+    }
+
+    /// Our own tickets.
+    pub(in crate::kerberos) fn own_tickets(&mut self) -> Result<ExportedCredential, Failure> {
+        let exported = self.refresh_impersonator()?.export();
+        let bytes = exported.map_err(|error| Failure::new(Cause::TicketUnusable, error.to_string()))?;
+        Ok(ExportedCredential::parse(&bytes)?)
+    }
+
+    /// S4U2Self in our own name, by the UPN that every account has: the library takes a ticket in our principal's own name for the
+    /// answer of a KDC that does not know S4U2Self. What comes of it shows how the domain treats us; it is no evidence of anybody's
+    /// identity.
+    pub(in crate::kerberos) fn tickets_to_ourselves(&mut self) -> Result<ExportedCredential, Failure> {
+        let since = Instant::now();
+        let own = self.shared.config.principal.clone();
+        let upn = format!("{}@{}", own.name(), own.realm().as_str().to_ascii_lowercase());
+        let asked = PrincipalName { name_type: name_type::ENTERPRISE, components: vec![upn.as_str().into()] };
+        let name = RequestedName::Enterprise(upn.into());
+        let result = self.refresh_impersonator()?.impersonate(&name);
+        let ticket =
+            result.map_err(|error| self.shared.explain(Stage::S4u2Self, &error, Whom::User(&asked, None), None, since))?;
+        export(&ticket)
     }
 
     fn refresh_impersonator(&mut self) -> Result<&Impersonator, Failure> {
@@ -217,7 +276,10 @@ impl Acquirer {
         result.map_err(|error| {
             let (name, realm) = principal_name(principal.name());
             let failure = self.shared.explain(Stage::S4u2Self, &error, Whom::User(&name, realm), None, since);
-            with_subject(&failure, principal)
+            // The KDC says that somebody is revoked or restricted, and not whether it means the user.
+            let of_whom =
+                matches!(failure.cause, Cause::UserRevoked | Cause::UserRestricted).then(|| self.own_refusal()).flatten();
+            of_whom.unwrap_or_else(|| naming_user(failure, principal).about(&principal.to_string()))
         })
     }
 
@@ -232,7 +294,7 @@ impl Acquirer {
         let etype = TicketParts::parse(evidence).map_err(ExportError::from)?.enc_part.etype;
         if etype == Etype::Rc4Hmac.number() && !target.allow_rc4 {
             let detail = format!("the evidence ticket is RC4: {own} has no AES key in the domain, or none in the keytab");
-            return Err(Failure::new(Cause::WeakEtypeRefused, detail));
+            return Err(named(Failure::new(Cause::OwnEtypeNotSupported, detail), own, None));
         }
         let keys = self.shared.keys.current();
         let opened = match EvidenceTicket::open(evidence, keys.keytab(), own) {
@@ -267,7 +329,7 @@ impl Acquirer {
             return Err(Failure::new(Cause::AccountKindRefused, format!("{principal} is the bridge's own account")));
         }
         judge_account(pac, principal.kind(), &config.denied_groups, &config.denied_accounts)
-            .map_err(|failure| with_subject(&failure, principal))?;
+            .map_err(|failure| failure.about(&principal.to_string()))?;
         self.shared.pins.judge(principal, pac.sid())?;
         Ok(Identified { sid: pac.sid().clone(), logon_name: pac.logon_name() })
     }
@@ -292,15 +354,29 @@ impl Acquirer {
                 self.reset();
             }
             let whom = Whom::User(evidence.client(), Some(evidence.client_realm()));
-            let seen = self.shared.explain(Stage::S4u2Proxy, &error, whom, Some(&target.spn), since);
-            let cause = match seen.cause {
-                // The same KDC error for five different reasons: the evidence ticket tells one of them apart.
-                Cause::DelegationRefused if !evidence.is_forwardable() => Cause::UserNotDelegable,
-                Cause::EtypeNotSupported if !target.allow_rc4 => Cause::WeakEtypeRefused,
-                other => other,
+            let failure = self.shared.explain(Stage::S4u2Proxy, &error, whom, Some(&target.spn), since);
+            let failure = match failure.cause {
+                Cause::EtypeNotSupported if !target.allow_rc4 => failure.because(Cause::WeakEtypeRefused),
+                _ => by_tickets(failure, &self.tickets(user, evidence)),
             };
-            Failure::new(cause, format!("{} to {}: {}", evidence.client(), target.spn, seen.detail))
+            let failure = match evidence.pac() {
+                Some(pac) => failure.naming(Name::User, pac.account()),
+                None => failure,
+            };
+            failure.about(&format!("{} to {}", evidence.client(), target.spn))
         })
+    }
+
+    /// What the tickets of a refused request say.
+    fn tickets<'a>(&self, user: &Impersonated, evidence: &'a EvidenceTicket) -> Seen<'a> {
+        let own = &self.shared.config.principal;
+        let realm = evidence.client_realm();
+        Seen {
+            tgt_forwardable: export(user).ok().and_then(|exported| exported.is_tgt_forwardable(own)),
+            evidence_forwardable: evidence.is_forwardable(),
+            pac: evidence.pac(),
+            foreign_realm: (!realm.eq_ignore_ascii_case(own.realm().as_str())).then_some(realm),
+        }
     }
 
     /// The service ticket, if it is one we may use: for the SPN that is configured, in a realm that is, in the evidence ticket's
@@ -341,6 +417,10 @@ fn fresh_cache() -> String {
     format!("impersonator-{}", CREATED.fetch_add(1, Ordering::Relaxed))
 }
 
+fn is_outage(failure: &Failure) -> bool {
+    failure.cause == Cause::KdcUnreachable
+}
+
 /// Whether the KDC's complaint is about the TGT that the request came with.
 fn is_about_our_tgt(error: &GssError) -> bool {
     error.kerberos_code().is_some_and(|code| code::ABOUT_THE_TGT.contains(&code))
@@ -376,8 +456,18 @@ fn principal_name(name: &RequestedName) -> (PrincipalName, Option<&str>) {
     }
 }
 
-fn with_subject(failure: &Failure, principal: &Principal) -> Failure {
-    Failure::new(failure.cause, format!("{principal}: {}", failure.detail))
+/// An identity that the directory's commands take: an account's name or its SID, never a UPN.
+fn naming_user(failure: Failure, principal: &Principal) -> Failure {
+    match (principal.expected_sid(), principal.name()) {
+        (ExpectedSid::Is(sid), _) => failure.naming(Name::User, &sid.to_string()),
+        (_, RequestedName::Account { name, .. }) => failure.naming(Name::User, name),
+        _ => failure,
+    }
+}
+
+/// The name of a ticket-granting service (RFC 4120 section 7.3).
+fn is_ticket_granting(name: &PrincipalName) -> bool {
+    name.components.first().is_some_and(|first| **first == *"krbtgt")
 }
 
 /// Durations between laps, by stage.
@@ -413,7 +503,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&keytab(&[record])).unwrap();
         let keys = Keys::read(file.path().to_owned(), config.principal.clone()).unwrap();
-        Acquirer::new(Arc::new(Shared::new(config, keys, RelayObserver::default())))
+        Acquirer::new(Shared::new(config, keys, RelayObserver::default()))
     }
 
     #[test]

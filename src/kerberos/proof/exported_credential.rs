@@ -161,6 +161,11 @@ impl Cred {
         Key::new(etype, self.key.clone()).map_err(|_| unsupported)
     }
 
+    /// Whether the ticket may be passed on.
+    pub fn is_forwardable(&self) -> bool {
+        self.flags & ticket_flag::FORWARDABLE != 0
+    }
+
     fn refuse_unusable(&self) -> Result<(), ExportError> {
         if self.flags & ticket_flag::UNUSABLE != 0 || is_anonymous(&self.client.name) {
             return Err(ExportError::Unusable { server: self.server.to_string(), flags: self.flags });
@@ -193,6 +198,16 @@ impl ExportedCredential {
         &self.credentials
     }
 
+    /// Whether our own ticket-granting ticket is forwardable; the newest counts. None where it is not here.
+    pub fn is_tgt_forwardable(&self, own: &OwnPrincipal) -> Option<bool> {
+        let realm = own.realm().as_str();
+        let is_tgt = |cred: &&Cred| {
+            let ours = matches!(&cred.server.name.components[..], [krbtgt, of] if **krbtgt == *"krbtgt" && **of == *realm);
+            ours && *cred.server.realm == *realm && cred.client.is(own)
+        };
+        self.credentials.iter().filter(is_tgt).max_by_key(|cred| cred.end_time).map(Cred::is_forwardable)
+    }
+
     /// The evidence ticket: to ourselves, by S4U2Self.
     pub fn evidence(&self, own: &OwnPrincipal) -> Result<&Cred, ExportError> {
         if self.client.is(own) {
@@ -202,6 +217,12 @@ impl ExportedCredential {
         let evidence = the_one(&candidates, own)?.ok_or_else(|| ExportError::NoEvidence(own.to_string()))?;
         evidence.refuse_unusable()?;
         Ok(evidence)
+    }
+
+    /// The newest ticket to ourselves, whosoever's: nobody's identity is read from it.
+    pub fn to_ourselves(&self, own: &OwnPrincipal) -> Result<&Cred, ExportError> {
+        let ours = self.credentials.iter().filter(|cred| cred.server.is(own));
+        ours.max_by_key(|cred| cred.end_time).ok_or_else(|| ExportError::NoEvidence(own.to_string()))
     }
 
     /// The evidence ticket and the service ticket that was obtained with it. The service ticket's client is the evidence ticket's,

@@ -145,7 +145,7 @@ async fn a_refusal_ahead_of_time_ends_the_ticket_and_trouble_does_not() {
         assert_eq!(rig.get(&alice(), Err(*cause)).await, Ok((first, true)), "{cause:?}: nobody waits");
         tokio::task::yield_now().await;
         let after = rig.get(&alice(), Err(*cause)).await;
-        if cause.answer() == Answer::Refused {
+        if is_refusal(*cause) {
             assert_eq!(after, Err(*cause));
         } else {
             assert_eq!(after, Ok((first, true)), "{cause:?}");
@@ -374,6 +374,32 @@ async fn an_unknown_user_is_remembered_for_long_a_refusal_for_short_kdc_trouble_
         assert!(rig.get(&alice(), Ok(())).await.is_ok(), "{cause:?} is forgotten");
         assert_eq!(rig.asked(), 2);
     }
+}
+
+#[test]
+fn every_cause_about_the_user_is_about_the_account_and_none_about_us_or_the_back_end_is() {
+    for &cause in Cause::ALL {
+        if matches!(cause.stage(), Stage::Tgt | Stage::S4u2Self | Stage::S4u2Proxy) {
+            assert_eq!(is_about_the_account(cause), cause.code().starts_with("user-"), "{cause:?}");
+        }
+    }
+}
+
+/// Nobody's fault but the set-up's: it does not cost the KDC an exchange a request either, and ends no ticket to another back end.
+#[tokio::test]
+async fn a_defect_of_the_set_up_is_remembered_and_ends_nothing_else() {
+    let rig = Rig::new();
+    let (one, two) = (alice(), key_to("alice@corp.example", "mbx2"));
+    rig.get(&two, Ok(())).await.unwrap();
+    for cause in [Cause::SpnNotListed, Cause::ProtocolTransitionOff, Cause::OwnTgtNotForwardable, Cause::SpnUnknown] {
+        let rig = Rig::new();
+        for _ in 0..5 {
+            assert_eq!(rig.get(&one, Err(cause)).await, Err(cause));
+        }
+        assert_eq!(rig.asked(), 1, "{cause:?}");
+    }
+    assert!(rig.get(&one, Err(Cause::SpnNotListed)).await.is_err());
+    assert!(rig.tickets.entries.get(&two).is_some());
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ async fn a_new_ticket_that_is_refused_by_the_rate_limit_ends_in_503() {
     let answer = bridge.device("alice").await.get("/eas").await;
     assert_eq!(answer.status, 503);
     assert_eq!(scripted.tickets(), ["0"]);
-    assert_eq!(bridge.finish().await[0]["reason"], "token-refused");
+    assert_eq!(bridge.finish().await[0]["reason"], "token-key-wrong");
 }
 
 #[tokio::test]

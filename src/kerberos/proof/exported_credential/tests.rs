@@ -418,3 +418,20 @@ proptest! {
         prop_assert_eq!(&*name.realm, realm);
     }
 }
+
+#[test]
+fn our_own_tickets_flags_are_those_of_the_newest_one_of_our_own_realm() {
+    let flagged = |mut entry: Value, flags: u32, end: i64| {
+        entry[8] = flags.into();
+        entry[5] = end.into();
+        entry
+    };
+    let forwardable = |entries: &[Value]| with(entries).is_tgt_forwardable(&own());
+    assert_eq!(forwardable(&[flagged(tgt(), 0x40A8_0000, END)]), Some(true));
+    assert_eq!(forwardable(&[flagged(tgt(), 0x00A8_0000, END)]), Some(false));
+    assert_eq!(forwardable(&[flagged(tgt(), 0x40A8_0000, END), flagged(tgt(), 0x00A8_0000, END + 1)]), Some(false));
+    // Another realm's, and the user's.
+    let foreign = entry(OURS, "krbtgt/OTHER.EXAMPLE@CORP.EXAMPLE", &[1], &[]);
+    let users = entry(ALICE, "krbtgt/CORP.EXAMPLE@CORP.EXAMPLE", &[1], &[]);
+    assert_eq!(forwardable(&[foreign, users]), None);
+}
