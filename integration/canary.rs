@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::realms::in_east;
 use crate::support::bridge::{Bridge, Settings};
 use crate::support::device::{Device, PATH};
 use crate::support::{Lab, eventually};
@@ -34,6 +35,12 @@ struct Controller {
 
 impl Controller {
     async fn open() -> Self {
+        Self::before("127.0.0.1:88").await
+    }
+
+    /// Asks this KDC while it is good.
+    async fn before(kdc: &str) -> Self {
+        let kdc = kdc.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mood = Arc::new(Mutex::new(Mood::Good));
@@ -43,7 +50,8 @@ impl Controller {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let mood = *now.lock().unwrap();
-                connections.spawn(async move { drop(answer(client, mood).await) });
+                let kdc = kdc.clone();
+                connections.spawn(async move { drop(answer(client, mood, &kdc).await) });
             }
         });
         Self { address, mood, _tasks: tasks }
@@ -55,7 +63,7 @@ impl Controller {
 }
 
 /// One request and its answer.
-async fn answer(mut client: TcpStream, mood: Mood) -> std::io::Result<()> {
+async fn answer(mut client: TcpStream, mood: Mood, kdc: &str) -> std::io::Result<()> {
     let request = message(&mut client).await?;
     // [APPLICATION 12]: TGS-REQ (RFC 4120 section 5.4.1)
     let is_tgs = request.get(4) == Some(&0x6C);
@@ -64,7 +72,7 @@ async fn answer(mut client: TcpStream, mood: Mood) -> std::io::Result<()> {
         Mood::Silent => std::future::pending().await,
         Mood::Refuses(code) if is_tgs => client.write_all(&refusal(code)).await,
         Mood::Good | Mood::Refuses(_) => {
-            let mut kdc = TcpStream::connect("127.0.0.1:88").await?;
+            let mut kdc = TcpStream::connect(kdc).await?;
             kdc.write_all(&request).await?;
             let answer = message(&mut kdc).await?;
             client.write_all(&answer).await
@@ -113,9 +121,12 @@ fn settings(lab: &Lab, controllers: &[&Controller]) -> Settings {
 
 /// What the metrics say of the canary by way of this controller.
 fn up(bridge: &Bridge, controller: &Controller) -> Option<bool> {
+    up_for(bridge, controller, "CORP.EXAMPLE", "HTTP/mbx1.corp.example")
+}
+
+fn up_for(bridge: &Bridge, controller: &Controller, realm: &str, spn: &str) -> Option<bool> {
     let text = std::fs::read_to_string(bridge.directory.path().join("bridge.prom")).ok()?;
-    let start =
-        format!("kcd_bridge_canary_up{{realm=\"CORP.EXAMPLE\",kdc=\"{}\",spn=\"HTTP/mbx1.corp.example\"}} ", controller.address);
+    let start = format!("kcd_bridge_canary_up{{realm={realm:?},kdc=\"{}\",spn={spn:?}}} ", controller.address);
     Some(text.lines().find_map(|line| line.strip_prefix(&start))? == "1")
 }
 
@@ -204,4 +215,44 @@ async fn a_canary_that_cannot_be_had_is_told_and_hinders_nobody() {
     assert_eq!(status(&lab, &bridge, "alice").await, 200);
     becomes(&bridge, &controller, false);
     assert_eq!(lines(&bridge, &["ERROR", "the canary fails", "reason=\"user-unknown\""]).len(), 1, "{}", bridge.log());
+}
+
+/// A user of another realm: our own realm's KDC is asked on the way, and is not what is watched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_canary_of_another_realm_watches_that_realms_domain_controllers() {
+    let lab = Lab::get();
+    let controller = Controller::before(&lab.realm_kdc("WEST.EXAMPLE")).await;
+    let mut settings = in_east(&lab, "svc-transition", &[]);
+    settings.kerberos = "kdc_timeout = \"500ms\"\nacquire_timeout = \"2s\"".into();
+    settings.more = format!(
+        r#"[kerberos.realms."WEST.EXAMPLE"]
+kdcs = ["{}"]
+canary = "wendy@WEST.EXAMPLE"
+canary_interval = "1s"
+[[backend]]
+name = "east"
+url = "http://127.0.0.1:1"
+transport = "http"
+spn = "HTTP/mbx.east.example"
+[[route]]
+path = "/east"
+backend = "east"
+[metrics]
+file = "bridge.prom"
+interval = "1s"
+"#,
+        controller.address
+    );
+    let bridge = Bridge::start(&settings);
+    let is = |well| {
+        let now = || up_for(&bridge, &controller, "WEST.EXAMPLE", "HTTP/mbx.east.example");
+        eventually("the metrics say so", || (now() == Some(well)).then_some(()));
+    };
+    is(true);
+    controller.becomes(Mood::Garbage);
+    is(false);
+    let told = lines(&bridge, &["ERROR", "the canary fails", "realm=WEST.EXAMPLE", "HTTP/mbx.east.example", "kdc-unreachable"]);
+    assert_eq!(told.len(), 1, "{}", bridge.log());
+    controller.becomes(Mood::Good);
+    is(true);
 }
