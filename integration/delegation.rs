@@ -26,6 +26,7 @@ pub fn kerberos_config(lab: &Lab, engine: Engine) -> KerberosConfig {
     let kdc = KdcAddress { host: lab.variable("KCD_KDC"), port: 88 };
     KerberosConfig {
         realms: [(principal.realm().clone(), KdcSource::List(vec![kdc]))].into(),
+        canaries: std::collections::BTreeMap::new(),
         paces: std::collections::BTreeMap::new(),
         principal,
         keytab: lab.keytab("bridge"),

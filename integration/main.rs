@@ -21,6 +21,7 @@ mod support;
 
 mod acceptance;
 mod bridge;
+mod canary;
 mod certificates;
 mod delegation;
 mod directory;
@@ -37,3 +38,4 @@ mod realms;
 mod refusals;
 mod relay;
 mod revocation;
+mod self_test;

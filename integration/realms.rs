@@ -57,7 +57,7 @@ impl Lab {
     }
 
     /// `host:port` of a realm's KDC.
-    fn realm_kdc(&self, realm: &str) -> String {
+    pub fn realm_kdc(&self, realm: &str) -> String {
         let table = read(&self.path("realms/kdcs.tsv"));
         let kdc = table.lines().find_map(|row| row.strip_prefix(realm)?.strip_prefix('\t'));
         kdc.unwrap_or_else(|| panic!("{realm} is in kdcs.tsv")).replace('\t', ":")
@@ -65,7 +65,7 @@ impl Lab {
 }
 
 /// A bridge in EAST.EXAMPLE that has these other realms in its configuration.
-fn in_east(lab: &Lab, account: &str, others: &[&str]) -> Settings {
+pub fn in_east(lab: &Lab, account: &str, others: &[&str]) -> Settings {
     let listed = others.iter().map(|realm| format!("[kerberos.realms.{realm:?}]\nkdcs = [{:?}]\n", lab.realm_kdc(realm)));
     Settings {
         keytab: lab.path(&format!("realms/{account}.keytab")),

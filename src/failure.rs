@@ -235,6 +235,8 @@ causes! {
     MutualMissing { "mutual-missing", UpstreamAuth, Unavailable, "the back end did not prove itself: no AP-REP in a successful answer", "mutual = \"tolerate-absence\" if that server never sends one" }
     MutualFailed { "mutual-failed", UpstreamAuth, Unavailable, "the back end's AP-REP is wrong", "something between us and the back end answered in its place, or the answer belongs to another request" }
     NegotiationInvalid { "negotiation-invalid", UpstreamAuth, Unavailable, "the back end's Negotiate answer is malformed", "see the detail" }
+    IsolationUnproved { "isolation-unproved", UpstreamAuth, Unavailable, "the back end's self-test has not shown yet that it keeps users apart", "see the log for what the self-test waits for: the KDC, the back end, or a good answer to its self_test.path" }
+    IsolationFailed { "isolation-failed", UpstreamAuth, Unavailable, "the back end's self-test showed that it does not keep users apart", "take away what shares connections or keeps answers between the bridge and the back end, and see that self_test.path names the user; then send SIGHUP: nothing else opens it again" }
     // Client
     ClientGone { "client-gone", Client, Closed, "the device closed the connection", "none: devices do that whenever their network changes" }
     ShuttingDown { "shutting-down", Client, Unavailable, "the bridge is stopping", "none: the device will retry" }

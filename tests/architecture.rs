@@ -162,11 +162,15 @@ fn only_the_command_line_prints() {
 }
 
 #[test]
-fn a_principal_without_a_certificate_is_made_only_for_diagnosis() {
+fn a_principal_without_a_certificate_is_made_only_for_diagnosis_self_tests_and_canaries() {
     for source in sources() {
         let made = source.code.contains("Principal::for_diagnosis");
         let allowed = source.path.starts_with("cli/doctor") || source.path.starts_with("identity/");
         assert!(!made || allowed, "{} makes a principal without a certificate", source.path);
+        let probes = source.code.contains("Principal::for_self_test");
+        assert!(!probes || source.path == "proxy/self_test.rs", "{} makes a probe of a self-test", source.path);
+        let canary = source.code.contains("Principal::for_canary");
+        assert!(!canary || source.path == "kerberos/canary.rs", "{} makes a canary", source.path);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kcd_bridge::config::schema::{self, Kind, Presence};
 use kcd_bridge::config::{self, Config, Problem};
-use kcd_bridge::identity::{RuleConfig, RuleSettings};
+use kcd_bridge::identity::{RequestedName, RuleConfig, RuleSettings};
 use kcd_bridge::kerberos::config::KdcSource;
 use kcd_bridge::proxy::Transport;
 use proptest::prelude::*;
@@ -472,5 +472,69 @@ proptest! {
             prop_assert!(!found.is_empty());
             prop_assert!(found.iter().all(|problem| !problem.message.is_empty() && !problem.remedy.is_empty()));
         }
+    }
+}
+
+/// The smallest file with this `[backend.self_test]`.
+fn with_self_test(users: &str, path: &str) -> String {
+    with("[[route]]", &format!("[backend.self_test]\nusers = {users}\npath = \"{path}\"\n[[route]]"))
+}
+
+#[test]
+fn a_self_test_takes_two_users_in_either_form_and_a_path_of_its_back_end() {
+    let text = with_self_test(r#"["probe1@corp.example", "Probe2@CORP.EXAMPLE"]"#, "/Microsoft-Server-ActiveSync/whoami?x=y");
+    let config = parse(&text).unwrap();
+    let users = &config.backends[0].self_test.as_ref().unwrap().users;
+    assert_eq!(users.each_ref().map(ToString::to_string), ["probe1@corp.example", "Probe2@CORP.EXAMPLE"]);
+    assert_eq!(users.each_ref().map(RequestedName::account), ["probe1", "Probe2"]);
+    assert!(parse(MINIMAL).unwrap().backends[0].self_test.is_none());
+}
+
+#[test]
+fn a_self_test_that_could_prove_nothing_is_refused() {
+    let good = r#"["probe1@corp.example", "probe2@corp.example"]"#;
+    let path = "/Microsoft-Server-ActiveSync";
+    for (users, path, key, said) in [
+        (r#"["probe1@corp.example"]"#, path, "users", "not exactly two"),
+        (r#"["a@corp.example", "b@corp.example", "c@corp.example"]"#, path, "users", "not exactly two"),
+        (r#"["probe@corp.example", "Probe1@corp.example"]"#, path, "users", "cannot be told"),
+        (r#"["probe1@corp.example", "probe1@CORP.EXAMPLE"]"#, path, "users", "cannot be told"),
+        (r#"["probe1@corp.example", "probe2"]"#, path, "users[1]", "not a user principal name"),
+        (r#"["probe1@corp.example", "probe2$@corp.example"]"#, path, "users[1]", "computer"),
+        (r#"["probe1@corp.example", "probe2@OTHER.EXAMPLE"]"#, path, "users", "OTHER.EXAMPLE is not configured"),
+        (good, "/owa", "path", "not routed"),
+        (good, "/Microsoft-Server-ActiveSync/../owa", "path", "not routed"),
+        (good, "Microsoft-Server-ActiveSync", "path", "not a path"),
+        (good, "http://mbx1/Microsoft-Server-ActiveSync", "path", "not a path"),
+    ] {
+        let found = problems(&with_self_test(users, path));
+        let right = found.iter().any(|problem| {
+            problem.key == format!("backend[0].self_test.{key}") && problem.message.contains(said) && problem.line.is_some()
+        });
+        assert!(right, "{users} {path}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_canary_belongs_to_a_realm_and_has_an_interval() {
+    let kdcs = "kdcs      = [\"dc1.corp.example\", \"dc2.corp.example\"]";
+    let with_canary = |lines: &str| with(kdcs, &format!("{kdcs}\n{lines}"));
+    assert!(parse(MINIMAL).unwrap().kerberos.canaries.is_empty());
+    let others = "canary = \"canary@corp.example\"\n[kerberos.realms.\"USERS.EXAMPLE\"]\ncanary = \"canary@USERS.EXAMPLE\"\ncanary_interval = \"1s\"";
+    let canaries = parse(&with_canary(others)).unwrap().kerberos.canaries;
+    let shown: Vec<_> =
+        canaries.iter().map(|(realm, canary)| (realm.to_string(), canary.user.to_string(), canary.interval.as_secs())).collect();
+    let expected = [("CORP.EXAMPLE", "canary@corp.example", 300), ("USERS.EXAMPLE", "canary@USERS.EXAMPLE", 1)];
+    assert_eq!(shown, expected.map(|(realm, user, seconds)| (realm.to_owned(), user.to_owned(), seconds)));
+
+    for (lines, key, said) in [
+        ("canary = \"canary\"", "kerberos.canary", "not a user principal name"),
+        ("canary = \"canary@USERS.EXAMPLE\"", "kerberos.canary", "not of CORP.EXAMPLE"),
+        ("canary_interval = \"1m\"", "kerberos.canary_interval", "there is no canary"),
+        ("canary = \"canary@corp.example\"\ncanary_interval = \"500ms\"", "kerberos.canary_interval", "out of range"),
+    ] {
+        let found = problems(&with_canary(lines));
+        let right = matches!(&found[..], [only] if only.key == key && only.message.contains(said));
+        assert!(right, "{lines}: {found:#?}");
     }
 }

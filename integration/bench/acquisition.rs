@@ -107,6 +107,7 @@ impl Lab {
         let kdc = KdcAddress { host: kdc.ip().to_string(), port: kdc.port() };
         KerberosConfig {
             realms: [(principal.realm().clone(), KdcSource::List(vec![kdc]))].into(),
+            canaries: std::collections::BTreeMap::new(),
             paces: std::collections::BTreeMap::new(),
             principal,
             keytab: self.keytab(),

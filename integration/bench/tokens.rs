@@ -67,6 +67,7 @@ fn config(lab: &str) -> KerberosConfig {
     let kdc = KdcAddress { host: "127.0.0.1".into(), port: 88 };
     KerberosConfig {
         realms: [(principal.realm().clone(), KdcSource::List(vec![kdc]))].into(),
+        canaries: std::collections::BTreeMap::new(),
         paces: std::collections::BTreeMap::new(),
         principal,
         keytab: format!("{lab}/keytabs/bridge.keytab").into(),

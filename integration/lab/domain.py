@@ -61,6 +61,9 @@ PEOPLE = {
 # Each is unlike the others in one way, which `gate` gives it. They too have a certificate with their SID.
 GATED = ["locked", "expired", "mustchange", "protected", "nestedprotected", "formeradmin", "nestedadmin", "nohours"]
 
+# Nobody works with them, and they have no certificates: two for the self-tests of back ends, one for the canary.
+PROBES = ["probe1", "probe2", "canary"]
+
 # Nothing about them yet but an account; mappings.py gives them what a certificate is mapped by.
 MAPPED = [
     *("asi-sr", "asi-sr00", "asi-sr-forward", "asi-ski", "asi-sha1", "asi-sha1-key"),
@@ -204,7 +207,7 @@ def fill(directory):
     defects.add(directory, [spn for _, spn in BACK_ENDS.values()])
     gate(directory)
     add_hazards(directory)
-    for name in MAPPED:
+    for name in [*MAPPED, *PROBES]:
         directory.add_account(name, f"{name}@{DOMAIN}", AES)
 
 

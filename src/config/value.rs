@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
+use http::uri::PathAndQuery;
 
 use crate::config::problem::{Complaint, quote};
 use crate::config::suggest;
@@ -175,6 +176,20 @@ pub(super) fn upn(text: &str) -> Parsed<RequestedName> {
         return Err(complaint("what follows the @ is not a domain name"));
     }
     Ok(RequestedName::Enterprise(text.to_ascii_lowercase().into()))
+}
+
+/// A user in either form: `name@REALM` in upper case is an account of that realm, everything else a user principal name.
+pub(super) fn user(text: &str) -> Parsed<RequestedName> {
+    let is_realm = |suffix: &str| Realm::parse(suffix).is_ok();
+    if text.rsplit_once('@').is_some_and(|(_, suffix)| is_realm(suffix)) { account(text) } else { upn(text) }
+}
+
+/// A path as requests have it, from the root and perhaps with a query.
+pub(super) fn request_path(text: &str) -> Parsed<String> {
+    let good =
+        text.starts_with('/') && !text.contains('#') && text.parse::<PathAndQuery>().is_ok_and(|path| path.as_str() == text);
+    let remedy = "write it from the root, as a browser sends it: \"/whoami\"";
+    if good { Ok(text.to_owned()) } else { Err(Complaint::new(format!("{} is not a path", quote(text)), remedy)) }
 }
 
 /// A UPN suffix, returned in lower case.

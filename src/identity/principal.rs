@@ -68,6 +68,10 @@ pub enum RuleKind {
     SubjectCn,
     /// No certificate at all: an administrator's diagnosis.
     Diagnosis,
+    /// No certificate at all: a probe of a back end's self-test, named in its configuration.
+    SelfTest,
+    /// No certificate at all: the canary of a realm, named in the configuration.
+    Canary,
 }
 
 /// What kind of account the mapping is for; no rule maps to another kind, and the PAC has the last word.
@@ -106,6 +110,17 @@ impl Principal {
         Self::mapped(name, ExpectedSid::PinOnFirstUse, RuleKind::Diagnosis, Strength::Weak)
     }
 
+    /// A principal nobody presented a certificate for: only the self-test of a back end may ask for one, for a user that its
+    /// configuration names. Nothing a device sends leads here.
+    pub fn for_self_test(name: RequestedName) -> Self {
+        Self::mapped(name, ExpectedSid::PinOnFirstUse, RuleKind::SelfTest, Strength::Weak)
+    }
+
+    /// A principal nobody presented a certificate for: only the canary may ask for one, for the user that the configuration names.
+    pub fn for_canary(name: RequestedName) -> Self {
+        Self::mapped(name, ExpectedSid::PinOnFirstUse, RuleKind::Canary, Strength::Weak)
+    }
+
     /// A principal for unit tests of the rooms above.
     #[cfg(test)]
     pub(crate) fn for_test(upn: &str, expected_sid: ExpectedSid) -> Self {
@@ -135,6 +150,16 @@ impl Principal {
     /// What kind of account it may be.
     pub fn kind(&self) -> AccountKind {
         self.kind
+    }
+}
+
+impl RequestedName {
+    /// The name without its suffix or realm, as pages that greet their user show it.
+    pub fn account(&self) -> &str {
+        match self {
+            Self::Enterprise(upn) => upn.rsplit_once('@').map_or(upn, |(name, _)| name),
+            Self::Account { name, .. } => name,
+        }
     }
 }
 
@@ -186,6 +211,8 @@ impl RuleKind {
             Self::DnsName => "dns-name",
             Self::SubjectCn => "subject-cn",
             Self::Diagnosis => "diagnosis",
+            Self::SelfTest => "self-test",
+            Self::Canary => "canary",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::identity::RequestedName;
 use crate::naming::name::{OwnPrincipal, Realm};
 
 /// `[kerberos]`, and the runtime directory it writes its private krb5.conf to.
@@ -18,6 +19,8 @@ pub struct KerberosConfig {
     pub realms: BTreeMap<Realm, KdcSource>,
     /// `max_concurrent`, `max_rate`: how fast each realm's KDCs may be asked, by realm; see [`pace`](Self::pace)
     pub paces: BTreeMap<Realm, Pace>,
+    /// `canary`, `canary_interval`: who is asked for by way of each KDC of a realm, by realm
+    pub canaries: BTreeMap<Realm, CanaryConfig>,
     /// `engine`: who mints tokens (default native)
     pub engine: Engine,
     /// `workers`: acquisitions at a time (default 8)
@@ -60,6 +63,15 @@ pub struct Pace {
     pub max_concurrent: Option<usize>,
     /// Acquisitions for its users a second; `None`: as fast as it answers.
     pub max_rate: Option<NonZeroU32>,
+}
+
+/// The canary of one realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CanaryConfig {
+    /// `canary`: an account of the realm that nobody works with
+    pub user: RequestedName,
+    /// `canary_interval`: from one round to the next (default 5 min)
+    pub interval: Duration,
 }
 
 /// Where a realm's KDCs come from.

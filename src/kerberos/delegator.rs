@@ -12,6 +12,7 @@ use crate::identity::Principal;
 use crate::kerberos::acquire::acquisition::{Acquired, Shared};
 use crate::kerberos::acquire::keys::Keys;
 use crate::kerberos::acquire::worker::{Wanted, Workers};
+use crate::kerberos::canary::Canaries;
 use crate::kerberos::config::KerberosConfig;
 use crate::kerberos::encryption::Encryption;
 use crate::kerberos::engine::Mint;
@@ -22,7 +23,7 @@ use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
 use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TicketId, TokenSource};
 use crate::naming::name::Spn;
-use crate::policy::Grant;
+use crate::policy::{Grant, Target};
 
 /// Tokens for grants, by constrained delegation. Clones share everything.
 #[derive(Clone)]
@@ -57,14 +58,14 @@ impl Delegator {
         Ok(Self { shared, workers, tickets, ages, investigator: None })
     }
 
+    /// Starts the canaries of the configuration, which ask for tickets for these back ends.
+    pub fn start_canaries(&self, targets: &[Arc<Target>]) -> std::io::Result<Canaries> {
+        Canaries::start(&self.shared, targets)
+    }
+
     /// Numbers for whoever watches.
     pub fn numbers(&self) -> DelegatorNumbers {
         DelegatorNumbers { tickets: self.tickets.count(), waiting: self.workers.waiting(), acquisitions: self.acquisitions() }
-    }
-
-    /// Drops every ticket for this SPN. Returns how many there were.
-    pub fn evict_spn(&self, spn: &Spn) -> usize {
-        self.tickets.evict_spn(spn)
     }
 
     /// The same, with somebody to ask why delegation is refused.
@@ -169,6 +170,10 @@ impl TokenSource for Delegator {
 
     fn evict(&self, principal: &Principal) -> usize {
         self.tickets.evict(principal)
+    }
+
+    fn evict_spn(&self, spn: &Spn) -> usize {
+        self.tickets.evict_spn(spn)
     }
 }
 

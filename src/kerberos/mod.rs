@@ -8,6 +8,7 @@
 //! encryption  which encryption types tickets use, SPN by SPN, and what stops when RC4 is refused
 //! engine      minting by ourselves or, for reference, by the library; reply: the answer to a token
 //! acquire     our TGT, S4U2Self, S4U2Proxy through MIT's library, on threads of their own
+//! canary      an account of nobody's, delegated by way of each KDC in turn: which of them changed
 //! proof       whom the evidence ticket is for: keytab, PAC, SID, kind of account
 //! own_account what is wrong with the bridge's own account
 //! refusal     why it was refused: by the tickets, and by the directory where there is one
@@ -19,6 +20,7 @@
 #![deny(unsafe_code)]
 
 pub mod acquire;
+pub mod canary;
 pub mod capture;
 pub mod config;
 pub mod delegator;
@@ -44,6 +46,7 @@ use crate::failure::{Cause, Failure};
 use crate::identity::Principal;
 use crate::kerberos::encryption::Etypes;
 use crate::kerberos::wire::krb_error::code;
+use crate::naming::name::Spn;
 use crate::naming::sid::Sid;
 use crate::policy::Grant;
 
@@ -74,6 +77,9 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Drops every ticket of this account, whatever mapped it and whatever back end they are for, and keeps none that is under way.
     /// Returns how many there were.
     fn evict(&self, principal: &Principal) -> usize;
+
+    /// Drops every ticket for this SPN. Returns how many there were.
+    fn evict_spn(&self, spn: &Spn) -> usize;
 }
 
 /// One token, how to check the answer to it, and what is known about its ticket.

@@ -106,6 +106,7 @@ fn retry_after(failure: &Failure) -> HeaderValue {
         | Cause::MutualMissing
         | Cause::MutualFailed
         | Cause::NegotiationInvalid
+        | Cause::IsolationFailed
         | Cause::TokenKeyWrong
         | Cause::BackEndClockSkew
         | Cause::OwnEtypeNotSupported

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::identity::RequestedName;
 use crate::policy::Target;
 
 /// One `[[backend]]`.
@@ -41,6 +42,17 @@ pub struct BackendConfig {
     pub max_connections_per_principal: usize,
     /// `max_connections` to this back end (default 4096)
     pub max_connections: usize,
+    /// `[backend.self_test]`: devices are served only after this (default: no such test)
+    pub self_test: Option<SelfTestConfig>,
+}
+
+/// `[backend.self_test]`: two users whom the back end must keep apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelfTestConfig {
+    /// `users`: accounts that nobody works with; no one's name (before the @) contains the other's
+    pub users: [RequestedName; 2],
+    /// `path`: a page of this back end that names the user it was asked by
+    pub path: String,
 }
 
 /// Host and port of a back end.

@@ -4,6 +4,7 @@
 //! guard      the bytes are one well-formed request               framing.rs guard.rs
 //! judge      the certificate still counts, and for whom          caller.rs
 //! route      which back end                                      route.rs
+//! gate       the back end is known to keep users apart           isolation.rs self_test.rs
 //! grant      this principal may use this back end                policy
 //! exchange   token, connection, request, verdict                 exchange.rs upstream/ upload.rs hygiene.rs
 //! answer     the back end's answer, or one of three texts        answer.rs
@@ -21,9 +22,11 @@ mod framing;
 pub(crate) mod fuzzing;
 mod guard;
 mod hygiene;
+mod isolation;
 mod probe;
 mod record;
 mod route;
+mod self_test;
 mod serve;
 mod server;
 #[cfg(test)]
@@ -57,9 +60,12 @@ use upstream::Backend;
 
 pub use answer::CORRELATION_HEADER;
 pub use caller::{Caller, Judgement, Standing};
-pub use config::{Authority, BackendConfig, Mutual, Profile, RouteConfig, Transport};
+pub use config::{Authority, BackendConfig, Mutual, Profile, RouteConfig, SelfTestConfig, Transport};
 pub use guard::HeadLimits;
+pub use isolation::Isolation;
 pub use probe::{ProbeReport, probe};
+pub use route::host_leading_to;
+pub use self_test::prove_isolation;
 pub use serve::serve_connection;
 pub use server::{Acceptor, Refusal, ServerLimits, serve};
 pub use upstream::ConnectorError;
@@ -99,6 +105,11 @@ impl<T: TokenSource> Proxy<T> {
     ) -> Result<Self, ConnectorError> {
         let backends = backends.into_iter().map(Backend::new).collect::<Result<_, _>>()?;
         Ok(Self { tokens, backends, routes: Routes::new(routes), audit, limits, token_timeout })
+    }
+
+    /// Where the tokens come from.
+    pub fn tokens(&self) -> &T {
+        &self.tokens
     }
 
     /// The account a connection speaks for now. Where that ends, its tickets and its upstream connections end with it.
@@ -161,7 +172,9 @@ async fn steps<T: TokenSource>(
     let index = proxy.routes.find(head)?;
     let backend = proxy.backends.get(index).ok_or(Cause::NoRoute)?;
     record.note_backend(&backend.config);
-    let grant = Grant::authorize(judged?, caller.certificate.fingerprint, Arc::clone(&backend.config.target));
+    let principal = judged?;
+    backend.gate.admits(&principal)?;
+    let grant = Grant::authorize(principal, caller.certificate.fingerprint, Arc::clone(&backend.config.target));
     let upload = Upload::new(body, backend.config.replay_buffer_bytes, backend.config.max_body_bytes)?;
     record.note_upload(&upload);
     let exchange = Exchange {
@@ -173,5 +186,8 @@ async fn steps<T: TokenSource>(
         upload: &upload,
         record,
     };
-    Ok((exchange.run().await?, upload))
+    let accepted = exchange.run().await?;
+    // Once more: what the back end said while it was found out is handed to nobody.
+    backend.gate.admits(grant.principal())?;
+    Ok((accepted, upload))
 }

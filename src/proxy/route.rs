@@ -1,5 +1,7 @@
 //! Which back end a request is for. The path is decoded for this decision only; what is forwarded are the bytes that came.
 
+use http::Request;
+use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
 
@@ -28,12 +30,27 @@ impl Routes {
             .map(|route| route.backend)
             .ok_or_else(|| Failure::new(Cause::NoRoute, format!("host {:?}, path {:?}", host.host(), shortened(&path))))
     }
+
+    /// See [`host_leading_to`].
+    pub(super) fn host_leading_to(&self, backend: usize, host_header: &str, path: &str) -> Option<String> {
+        let own = self.0.iter().filter(|route| route.backend == backend).filter_map(|route| route.host.as_deref());
+        let leads = |host: &&str| {
+            let request = Request::builder().uri(path).header(HOST, *host).body(()).ok();
+            request.is_some_and(|request| self.find(&request.into_parts().0) == Ok(backend))
+        };
+        std::iter::once(host_header).chain(own).find(leads).map(str::to_owned)
+    }
+}
+
+/// A Host with which this path leads to this back end: its own (`host_header`), or that of one of its routes.
+pub fn host_leading_to(routes: &[RouteConfig], backend: usize, host_header: &str, path: &str) -> Option<String> {
+    Routes::new(routes.to_vec()).host_leading_to(backend, host_header, path)
 }
 
 /// The one host that the request names: `Host`, and the same in an absolute-form target.
 fn host(head: &Parts) -> Result<Authority, Failure> {
     let malformed = |detail| Failure::new(Cause::MalformedRequest, detail);
-    let mut values = head.headers.get_all(http::header::HOST).iter();
+    let mut values = head.headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(malformed("not exactly one Host header")) };
     let host = Authority::try_from(value.as_bytes()).map_err(|_| malformed("the Host header is not a host"))?;
     match head.uri.authority() {
@@ -120,7 +137,7 @@ mod tests {
     }
 
     fn find(host: &str, target: &str) -> Result<usize, Cause> {
-        let request = http::Request::builder().uri(target).header("host", host).body(()).unwrap();
+        let request = Request::builder().uri(target).header("host", host).body(()).unwrap();
         routes().find(&request.into_parts().0).map_err(|failure| failure.cause)
     }
 

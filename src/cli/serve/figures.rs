@@ -1,6 +1,8 @@
 //! Figures and forecasts of the running bridge: the metrics file, and a word a day about certificates that end soon and SPNs that
 //! use RC4.
 
+mod canary;
+mod isolation;
 mod kdcs;
 mod tickets;
 
@@ -21,13 +23,17 @@ use crate::cli::serve::devices::Devices;
 use crate::config::MetricsConfig;
 use crate::directory::Directory;
 use crate::identity::Mapper;
+use crate::kerberos::canary::Canaries;
 use crate::kerberos::delegator::Delegator;
 use crate::kerberos::encryption::{Count, Encryption, Rc4Use};
 use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::wire::crypto::Etype;
+use crate::proxy::Proxy;
 use crate::revocation::Revocation;
 use crate::roster::Ending;
 use crate::shutdown::Shutdown;
+use canary::CanaryFigures;
+use isolation::IsolationFigures;
 use kdcs::KdcFigures;
 use tickets::TicketFigures;
 
@@ -37,16 +43,17 @@ const FORECAST_INTERVAL: Duration = Duration::from_hours(24);
 /// Certificates named one by one, in a forecast of the log and in the metrics.
 const MAX_NAMED: usize = 500;
 
-/// The engine behind the proxy, and the relay behind the engine.
+/// The proxy with the engine behind it, and the relay behind the engine, and the canaries.
 #[derive(Clone, Debug)]
 pub(super) struct Engine {
-    pub(super) tokens: Delegator,
+    pub(super) proxy: Arc<Proxy<Delegator>>,
     pub(super) relay: RelayObserver,
+    pub(super) canaries: Canaries,
 }
 
 /// Writes the metrics file and the forecasts until the bridge stops.
 pub(super) async fn keep(devices: Arc<Devices>, engine: Engine, config: Option<MetricsConfig>, shutdown: Shutdown) {
-    let encryption = engine.tokens.encryption();
+    let encryption = engine.proxy.tokens().encryption();
     let mut next_forecast = Instant::now() + FIRST_FORECAST;
     let mut broken = false;
     loop {
@@ -56,9 +63,11 @@ pub(super) async fn keep(devices: Arc<Devices>, engine: Engine, config: Option<M
                 (config.file.clone(), Arc::clone(&devices), engine.clone(), Arc::clone(&encryption));
             // Neither the disk nor a long roster is for a thread that serves connections.
             let write = move || {
-                let (tickets, kdcs) = (TicketFigures(engine.tokens), KdcFigures(engine.relay));
+                let (tickets, kdcs) = (TicketFigures(engine.proxy.tokens().clone()), KdcFigures(engine.relay));
+                let canaries = CanaryFigures(engine.canaries.signs());
+                let isolation = IsolationFigures(engine.proxy.isolation());
                 let figures = Figures { devices: &devices, encryption: &encryption, within };
-                metrics::write(&file, &metrics::render(&[&figures, &tickets, &kdcs]))
+                metrics::write(&file, &metrics::render(&[&figures, &tickets, &kdcs, &canaries, &isolation]))
             };
             let writing = tokio::task::spawn_blocking(write).await;
             let outcome =
@@ -114,7 +123,7 @@ fn now() -> i64 {
     i64::try_from(since).unwrap_or(i64::MAX)
 }
 
-/// What certificates, revocation, mapping, the directory and the tickets have to say.
+/// What certificates, revocation, mapping, the directory, and the tickets have to say.
 struct Figures<'a> {
     devices: &'a Devices,
     encryption: &'a Encryption,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::audit::AuditLog;
@@ -85,7 +85,6 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
     let (observer, directory) = (relay.observer(), TodaysDirectory(Arc::clone(&devices)));
     let tokens = Delegator::start(kerberos.clone(), observer.clone()).map_err(|failure| with_remedy(&failure))?;
     let tokens = tokens.explaining_by(Arc::new(directory.clone()));
-    let engine = figures::Engine { tokens: tokens.clone(), relay: observer.clone() };
     let (audit, audit_writer) = AuditLog::open(&audit, 2 * listener.max_connections)
         .map_err(|error| format!("audit.file cannot be opened: {error} (it must be no pipe and no symbolic link)"))?;
     let limits = HeadLimits {
@@ -93,7 +92,10 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
         header_timeout: listener.header_timeout,
         idle_timeout: listener.idle_timeout,
     };
+    let targets: Vec<_> = backends.iter().map(|backend| Arc::clone(&backend.target)).collect();
+    let canaries = tokens.start_canaries(&targets).map_err(|error| format!("no thread for the canary: {error}"))?;
     let proxy = Proxy::new(tokens, backends, routes, audit, limits, token_timeout).map_err(|error| error.to_string())?;
+    let proxy = Arc::new(proxy);
     let socket = bind(listener.address).await?;
 
     let shutdown = ShutdownTrigger::new();
@@ -104,13 +106,20 @@ async fn serve(path: &Path, config: Config, relay: BoundRelay) -> Result<(), Str
         handshake_timeout: listener.handshake_timeout + HANDSHAKE_MARGIN,
         stall_timeout: STALL_TIMEOUT,
     };
-    tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, shutdown.listen()).run(reload));
-    tokio::spawn(account::judged(kerberos, observer, directory, shutdown.listen()));
-    tokio::spawn(figures::keep(Arc::clone(&devices), engine, metrics, shutdown.listen()));
+    let (test_again, words) = watch::channel(());
+    tokio::spawn(Reloader::new(path.to_owned(), Arc::clone(&devices), whole, test_again, shutdown.listen()).run(reload));
+    tokio::spawn(account::judged(kerberos, observer.clone(), directory, shutdown.listen()));
+    tokio::spawn(figures::keep(
+        Arc::clone(&devices),
+        figures::Engine { proxy: Arc::clone(&proxy), relay: observer, canaries },
+        metrics,
+        shutdown.listen(),
+    ));
+    tokio::spawn(proxy::prove_isolation(Arc::clone(&proxy), words, shutdown.listen()));
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     info!(%address, "listening");
     let door = Arc::new(Door(devices));
-    let accepting = tokio::spawn(proxy::serve(socket, door, Arc::new(proxy), server_limits, shutdown.listen()));
+    let accepting = tokio::spawn(proxy::serve(socket, door, proxy, server_limits, shutdown.listen()));
     Running { accepting, relay, relay_ends, audit_writer, shutdown, drain_timeout: listener.drain_timeout, last_wait: LAST_WAIT }
         .until_told(stop)
         .await

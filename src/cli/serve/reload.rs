@@ -1,10 +1,11 @@
-//! SIGHUP: certificates, trust, revocation, mapping and the directory are read again and replaced as a whole, or not at all.
+//! SIGHUP: certificates, trust, revocation, mapping and the directory are read again and replaced as a whole, or not at all; then
+//! every back end that has a self-test is tested again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
@@ -28,13 +29,21 @@ pub(super) struct Reloader {
     /// The newest that is in force.
     config: Config,
     refreshing: AbortHandle,
+    /// Has every self-test run again.
+    test_again: watch::Sender<()>,
     shutdown: Shutdown,
 }
 
 impl Reloader {
-    pub(super) fn new(path: PathBuf, devices: Arc<Devices>, config: Config, shutdown: Shutdown) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        devices: Arc<Devices>,
+        config: Config,
+        test_again: watch::Sender<()>,
+        shutdown: Shutdown,
+    ) -> Self {
         let refreshing = refresh(&devices.admission(), &shutdown);
-        Self { path, devices, started: config.clone(), config, refreshing, shutdown }
+        Self { path, devices, started: config.clone(), config, refreshing, test_again, shutdown }
     }
 
     /// Reloads at every word; reads the NTAuth store from time to time. Ends with the process.
@@ -43,7 +52,10 @@ impl Reloader {
         loop {
             tokio::select! {
                 word = words.recv() => match word {
-                    Some(()) => self.reload().await,
+                    Some(()) => {
+                        self.reload().await;
+                        self.test_again.send_replace(());
+                    }
                     None => return,
                 },
                 () = tokio::time::sleep(pause), if self.asks_for_nt_auth() => self.read_nt_auth().await,

@@ -4,12 +4,15 @@ use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::config::build::kerberos::known_realm;
 use crate::config::problem::{Complaint, quote};
 use crate::config::schema::PROFILE_DEFAULTS;
 use crate::config::section::Section;
 use crate::config::{suggest, value};
+use crate::identity::RequestedName;
+use crate::kerberos::config::KerberosConfig;
 use crate::policy::{Target, TokenFormat};
-use crate::proxy::{BackendConfig, Mutual, Profile, RouteConfig, Transport};
+use crate::proxy::{BackendConfig, Mutual, Profile, RouteConfig, SelfTestConfig, Transport, host_leading_to};
 
 /// The back ends, and the names that routes may use: also those of back ends with other problems.
 pub(super) struct Backends<'a> {
@@ -17,11 +20,11 @@ pub(super) struct Backends<'a> {
     pub(super) configs: Option<Vec<BackendConfig>>,
 }
 
-pub(super) fn backends<'a>(sections: &[Section<'a>]) -> Backends<'a> {
+pub(super) fn backends<'a>(sections: &[Section<'a>], kerberos: Option<&KerberosConfig>) -> Backends<'a> {
     let mut names = Vec::new();
     let mut configs = Vec::new();
     for section in sections {
-        configs.push(backend(section));
+        configs.push(backend(section, kerberos));
         let name = section.peek("name").unwrap_or_default();
         if !name.is_empty() && names.contains(&name) {
             section.problem("name", format!("there is another back end named {}", quote(name)), "give each its own name");
@@ -31,7 +34,7 @@ pub(super) fn backends<'a>(sections: &[Section<'a>]) -> Backends<'a> {
     Backends { names, configs: configs.into_iter().collect() }
 }
 
-fn backend(section: &Section<'_>) -> Option<BackendConfig> {
+fn backend(section: &Section<'_>, kerberos: Option<&KerberosConfig>) -> Option<BackendConfig> {
     let name = section.text("name", name);
     let spn = section.text("spn", value::spn);
     let url = section.text("url", value::backend_url);
@@ -51,6 +54,7 @@ fn backend(section: &Section<'_>) -> Option<BackendConfig> {
     let max_connections = section.count("max_connections");
     let max_body_bytes = section.size("max_body_bytes");
     let replay_buffer_bytes = section.size_in_memory("replay_buffer_bytes");
+    let self_test = section.has("self_test").then(|| self_test(&section.table("self_test")?, kerberos));
     let url = url?;
     Some(BackendConfig {
         target: Arc::new(Target { name: name?.into(), spn: spn?, allow_rc4: allow_rc4?, token_format: token_format? }),
@@ -69,7 +73,46 @@ fn backend(section: &Section<'_>) -> Option<BackendConfig> {
         replay_buffer_bytes: replay_buffer_bytes?,
         max_connections_per_principal: max_connections_per_principal?,
         max_connections: max_connections?,
+        self_test: self_test.map_or(Some(None), |test| test.map(Some))?,
     })
+}
+
+fn self_test(section: &Section<'_>, kerberos: Option<&KerberosConfig>) -> Option<SelfTestConfig> {
+    let users = section.texts("users", value::user).and_then(|users| two_users(section, users, kerberos));
+    let path = section.text("path", value::request_path);
+    Some(SelfTestConfig { users: users?, path: path? })
+}
+
+/// Two, whose names can be told apart on a page.
+fn two_users(section: &Section<'_>, users: Vec<RequestedName>, kerberos: Option<&KerberosConfig>) -> Option<[RequestedName; 2]> {
+    for user in &users {
+        known_realm(section, "users", user, kerberos);
+    }
+    let Ok([one, two]) = <[RequestedName; 2]>::try_from(users) else {
+        section.problem("users", "not exactly two users", "name two accounts that nobody works with");
+        return None;
+    };
+    let names = [one.account(), two.account()].map(str::to_ascii_lowercase);
+    let [first, second] = &names;
+    if first.contains(&**second) || second.contains(&**first) {
+        let message = format!("a page that names {} cannot be told from one that names {}", quote(first), quote(second));
+        section.problem("users", message, "take names of which none is part of the other: probe1 and probe2");
+        return None;
+    }
+    Some([one, two])
+}
+
+/// That the path of each self-test leads to its own back end.
+pub(super) fn self_tests(sections: &[Section<'_>], backends: &[BackendConfig], routes: &[RouteConfig]) {
+    for (index, (section, backend)) in sections.iter().zip(backends).enumerate() {
+        if let Some(test) = &backend.self_test
+            && host_leading_to(routes, index, &backend.host_header, &test.path).is_none()
+            && let Some(section) = section.table("self_test")
+        {
+            let message = format!("{} is not routed to {}", quote(&test.path), backend.target.name);
+            section.problem("path", message, "name a path below one of its routes, or add a [[route]] for it");
+        }
+    }
 }
 
 fn name(text: &str) -> Result<String, Complaint> {

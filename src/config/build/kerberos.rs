@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use crate::config::section::Section;
 use crate::config::value;
-use crate::kerberos::config::{Engine, KdcSource, KerberosConfig, Pace};
+use crate::identity::RequestedName;
+use crate::kerberos::config::{CanaryConfig, Engine, KdcSource, KerberosConfig, Pace};
 use crate::naming::name::{OwnPrincipal, Realm};
 
 pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) -> Option<KerberosConfig> {
     let principal = section.text("principal", value::own_principal);
     let keytab = section.path("keytab");
-    let (realms, paces) = realms(section, principal.as_ref()).unzip();
+    let realms = realms(section, principal.as_ref());
     let engine = section.choice("engine").and_then(engine);
     let workers = section.count("workers");
     let queue = section.count("queue");
@@ -34,11 +35,13 @@ pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) 
             "one exchange is part of an acquisition: make it the shorter one",
         );
     }
+    let Realms { sources, paces, canaries } = realms?;
     Some(KerberosConfig {
         principal: principal?,
         keytab: keytab?,
-        realms: realms?,
-        paces: paces?,
+        realms: sources,
+        paces,
+        canaries,
         engine: engine?,
         workers: workers?,
         queue: queue?,
@@ -54,15 +57,29 @@ pub(super) fn config(section: &Section<'_>, runtime_directory: Option<PathBuf>) 
     })
 }
 
-/// Where each realm's KDCs are and how fast they may be asked: our own realm here, the others in `realms`.
-fn realms(
-    section: &Section<'_>,
-    principal: Option<&OwnPrincipal>,
-) -> Option<(BTreeMap<Realm, KdcSource>, BTreeMap<Realm, Pace>)> {
-    let (mut realms, mut paces) = (BTreeMap::new(), BTreeMap::new());
-    let own_pace = pace(section);
+/// That the realm of an account that `key` names is one of those whose KDCs are known.
+pub(super) fn known_realm(section: &Section<'_>, key: &str, account: &RequestedName, kerberos: Option<&KerberosConfig>) {
+    let (RequestedName::Account { realm, .. }, Some(kerberos)) = (account, kerberos) else { return };
+    if !kerberos.realms.contains_key(realm) {
+        let known: Vec<_> = kerberos.realms.keys().map(ToString::to_string).collect();
+        let remedy = format!("known: {}; add others as [kerberos.realms.\"REALM\"]", known.join(", "));
+        section.problem(key, format!("the realm {realm} is not configured"), remedy);
+    }
+}
+
+/// What is said realm by realm.
+#[derive(Default)]
+struct Realms {
+    sources: BTreeMap<Realm, KdcSource>,
+    paces: BTreeMap<Realm, Pace>,
+    canaries: BTreeMap<Realm, CanaryConfig>,
+}
+
+/// Where each realm's KDCs are, how fast they may be asked and by which canary: our own realm here, the others in `realms`.
+fn realms(section: &Section<'_>, principal: Option<&OwnPrincipal>) -> Option<Realms> {
+    let mut all = Realms::default();
     let mut complete = true;
-    let own = kdcs(section);
+    let own = principal.map(OwnPrincipal::realm);
     for (name, realm_section) in section.named("realms") {
         let realm = match value::realm(name) {
             Ok(realm) => Some(realm),
@@ -71,21 +88,42 @@ fn realms(
                 None
             }
         };
-        if realm.is_some() && realm.as_ref() == principal.map(OwnPrincipal::realm) {
+        if realm.is_some() && realm.as_ref() == own {
             realm_section.problem_here("this is our own realm", "its KDCs are kerberos.kdcs");
         }
-        let pace = pace(&realm_section);
-        match realm.zip(kdcs(&realm_section)) {
-            Some((realm, source)) => {
-                realms.insert(realm.clone(), source);
-                paces.insert(realm, pace);
-            }
-            None => complete = false,
-        }
+        complete &= all.add(&realm_section, realm.as_ref()).is_some();
     }
-    realms.insert(principal?.realm().clone(), own?);
-    paces.insert(principal?.realm().clone(), own_pace);
-    complete.then_some((realms, paces))
+    complete &= all.add(section, own).is_some();
+    complete.then_some(all)
+}
+
+impl Realms {
+    /// Reads every key before it gives up on one. The realm may not be known.
+    fn add(&mut self, section: &Section<'_>, realm: Option<&Realm>) -> Option<()> {
+        let (pace, source) = (pace(section), kdcs(section));
+        let canary = section.has("canary").then(|| canary(section, realm));
+        if canary.is_none() {
+            section.refuse("canary_interval", "there is no canary");
+        }
+        let realm = realm?;
+        self.sources.insert(realm.clone(), source?);
+        self.paces.insert(realm.clone(), pace);
+        if let Some(canary) = canary {
+            self.canaries.insert(realm.clone(), canary?);
+        }
+        Some(())
+    }
+}
+
+fn canary(section: &Section<'_>, realm: Option<&Realm>) -> Option<CanaryConfig> {
+    let user = section.text("canary", value::user);
+    let interval = section.duration("canary_interval");
+    if let Some((RequestedName::Account { realm: named, .. }, realm)) = user.as_ref().zip(realm)
+        && named != realm
+    {
+        section.problem("canary", format!("an account of {named} and not of {realm}"), "take one of this realm");
+    }
+    Some(CanaryConfig { user: user?, interval: interval? })
 }
 
 /// What is configured of how fast a realm may be asked; the rest follows from the number of workers.

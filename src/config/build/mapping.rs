@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::build::kerberos::known_realm;
 use crate::config::problem::Complaint;
 use crate::config::section::Section;
 use crate::config::value;
-use crate::identity::{ExpectedSid, KeyUsage, RequestedName, RuleConfig, RuleSettings, Selector, StaticEntry, WeakIssuer};
+use crate::identity::{ExpectedSid, KeyUsage, RuleConfig, RuleSettings, Selector, StaticEntry, WeakIssuer};
 use crate::kerberos::config::KerberosConfig;
 use crate::policy::Fingerprint;
 use crate::x509::alt_security::Form;
@@ -145,15 +146,8 @@ fn entries(sections: &[Section<'_>], kerberos: Option<&KerberosConfig>) -> Optio
 fn entry(section: &Section<'_>, kerberos: Option<&KerberosConfig>) -> Option<StaticEntry> {
     let account = section.text("principal", value::account);
     let upn = section.text("upn", value::upn);
-    if let Some((RequestedName::Account { realm, .. }, kerberos)) = account.as_ref().zip(kerberos)
-        && !kerberos.realms.contains_key(realm)
-    {
-        let known: Vec<_> = kerberos.realms.keys().map(ToString::to_string).collect();
-        section.problem(
-            "principal",
-            format!("the realm {realm} is not configured"),
-            format!("known: {}; add others as [kerberos.realms.\"REALM\"]", known.join(", ")),
-        );
+    if let Some(account) = &account {
+        known_realm(section, "principal", account, kerberos);
     }
     let sid = section.text("sid", value::sid).map(ExpectedSid::Is);
     let pin = section.choice("pin").map(|_| ExpectedSid::PinOnFirstUse);

@@ -25,8 +25,12 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let metrics = root.has("metrics").then(|| root.table("metrics").and_then(|section| metrics(&section)));
     let mapping = mapping::rules(&root.tables("mapping"), kerberos.as_ref(), directory.is_some());
     let accounts = directory_section.as_ref().and_then(directory::account_rules);
-    let backends = backend::backends(&root.tables("backend"));
+    let backend_sections = root.tables("backend");
+    let backends = backend::backends(&backend_sections, kerberos.as_ref());
     let routes = backend::routes(&root.tables("route"), &backends.names);
+    if let Some((backends, routes)) = backends.configs.as_deref().zip(routes.as_deref()) {
+        backend::self_tests(&backend_sections, backends, routes);
+    }
     let audit = root.table("audit").map(|section| AuditConfig { file: section.path("file") });
     let log = root.table("log").and_then(|section| log(&section));
     Some(Config {

@@ -25,6 +25,8 @@ pub(super) static KERBEROS: Table = Table {
         key("workers", Count(1, 256), Default("8"), "ticket acquisitions at a time, of all realms together"),
         key("max_concurrent", Count(1, 256), Optional("`workers`"), MAX_CONCURRENT),
         key("max_rate", Count(1, 1_000_000), Optional("as fast as its KDCs answer"), MAX_RATE),
+        key("canary", Text("user@suffix or account@REALM"), Optional("none"), CANARY),
+        key("canary_interval", Kind::Duration(ms(1000), hours(24)), Default("5m"), CANARY_INTERVAL),
         key("queue", Count(1, 1_000_000), Default("65536"), "ticket acquisitions waiting at most"),
         key(
             "acquire_timeout",
@@ -65,6 +67,9 @@ pub(super) static KERBEROS: Table = Table {
 const MAX_CONCURRENT: &str = "ticket acquisitions at a time for users of this realm";
 const MAX_RATE: &str = "ticket acquisitions a second for users of this realm";
 
+const CANARY: &str = "an account of this realm that nobody works with, asked for by way of each of its KDCs in turn";
+const CANARY_INTERVAL: &str = "from one such round to the next";
+
 static REALM: Table = Table {
     about: "Other realms on a trust path, named in upper case and quotes.",
     keys: &[
@@ -76,6 +81,8 @@ static REALM: Table = Table {
         ),
         key("max_concurrent", Count(1, 256), Optional("half of `workers`"), MAX_CONCURRENT),
         key("max_rate", Count(1, 1_000_000), Optional("as fast as its KDCs answer"), MAX_RATE),
+        key("canary", Text("user@suffix or account@REALM"), Optional("none"), CANARY),
+        key("canary_interval", Kind::Duration(ms(1000), hours(24)), Default("5m"), CANARY_INTERVAL),
     ],
 };
 

@@ -1,8 +1,8 @@
 //! The servers behind, and which requests go where.
 
-use super::Kind::{Bool, Choice, Count, Paths, Size, Text};
+use super::Kind::{Bool, Choice, Count, Paths, Size, Text, Texts};
 use super::Presence::{Default, Optional, Required};
-use super::{GIB, Kind, Table, hours, key, ms};
+use super::{GIB, Kind, Table, hours, key, ms, table};
 
 pub(super) static BACKEND: Table = Table {
     about: "A server that accepts only Negotiate.",
@@ -86,6 +86,25 @@ pub(super) static BACKEND: Table = Table {
             Size(0, GIB),
             Default("1MiB"),
             "how much of a body is kept to send it again after a first 401 (IIS 7 refuses the first request by design)",
+        ),
+        table("self_test", &SELF_TEST, Optional("devices are served without it")),
+    ],
+};
+
+static SELF_TEST: Table = Table {
+    about: "Proves that the back end keeps users apart: at start and at SIGHUP. Devices get 503 until it did.",
+    keys: &[
+        key(
+            "users",
+            Texts("user@suffix or account@REALM"),
+            Required,
+            "two accounts that nobody works with; the name of none is part of the other's",
+        ),
+        key(
+            "path",
+            Text("/path"),
+            Required,
+            "a page of this back end, by one of its routes, that names the user who asks for it",
         ),
     ],
 };

@@ -18,10 +18,10 @@ use crate::kerberos::proof::exported_credential::{ExportError, ExportedCredentia
 use crate::kerberos::proof::pac::Pac;
 use crate::kerberos::proof::pins::SidPins;
 use crate::kerberos::refusal::{Seen, by_tickets, named};
-use crate::kerberos::relay::{Outcome, RelayObserver, Sought, Whom};
+use crate::kerberos::relay::{Kdc, Outcome, RelayObserver, Sought, Whom};
 use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::wire::ticket::{ServiceTicket, TicketParts};
-use crate::naming::name::{OwnPrincipal, PrincipalName, Spn, name_type};
+use crate::naming::name::{OwnPrincipal, PrincipalName, Realm, Spn, name_type};
 use crate::naming::sid::Sid;
 use crate::policy::Target;
 
@@ -151,6 +151,20 @@ impl Acquirer {
         clock.lap("extract");
         let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
         Ok(Acquired { ticket, account, evidence_etype: evidence.etype(), stages: clock.laps, reference })
+    }
+
+    /// The same by way of this KDC of that realm alone, as far as the exchanges are the user's.
+    pub(in crate::kerberos) fn acquire_by_way_of(
+        &mut self,
+        realm: &Realm,
+        kdc: &Kdc,
+        principal: &Principal,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Acquired, Failure> {
+        let (name, users_realm) = principal_name(principal.name());
+        let _steered = self.shared.relay.steer(Whom::User(&name, users_realm), realm.clone(), kdc.clone());
+        self.acquire(principal, target, deadline)
     }
 
     /// Forgets our TGT: the next acquisition starts from the keytab. The library keeps a memory cache for the life of the process

@@ -209,6 +209,7 @@ pub(in crate::kerberos) mod tests {
             principal: OwnPrincipal::parse("svc-bridge@CORP.EXAMPLE").unwrap(),
             keytab: "/etc/kcd-bridge/bridge.keytab".into(),
             realms: BTreeMap::from([realm("CORP.EXAMPLE"), realm("USERS.EXAMPLE")]),
+            canaries: BTreeMap::new(),
             paces: BTreeMap::new(),
             engine: Engine::Native,
             workers: 4,

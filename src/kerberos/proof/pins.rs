@@ -30,7 +30,7 @@ impl SidPins {
         let mut pins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pins.entry(principal.name().clone())
             .or_insert_with(|| {
-                if principal.rule() != RuleKind::Diagnosis {
+                if !matches!(principal.rule(), RuleKind::Diagnosis | RuleKind::SelfTest | RuleKind::Canary) {
                     warn!(%principal, sid = %found, rule = principal.rule().name(), "weak mapping: SID pinned on first use");
                 }
                 found.clone()

@@ -5,6 +5,7 @@ mod authentication;
 mod connections;
 mod devices;
 mod malformed;
+mod self_test;
 mod standing;
 mod streaming;
 
@@ -97,6 +98,11 @@ impl TokenSource for Arc<FixedTokens> {
         self.evicted.lock().unwrap().push(principal.to_string());
         1
     }
+
+    fn evict_spn(&self, spn: &Spn) -> usize {
+        self.evicted.lock().unwrap().push(spn.to_string());
+        1
+    }
 }
 
 impl PendingReply for FixedReply {
@@ -172,6 +178,7 @@ fn backend_at(address: SocketAddr) -> BackendConfig {
         replay_buffer_bytes: 1 << 20,
         max_connections_per_principal: 32,
         max_connections: 64,
+        self_test: None,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::failure::{Cause, Failure};
 use crate::kerberos::ChannelBinding;
 use crate::policy::Grant;
 use crate::proxy::BackendConfig;
+use crate::proxy::isolation::Gate;
 use crate::proxy::upload::AttemptBody;
 use connect::Connector;
 use places::{Place, Places};
@@ -37,6 +38,7 @@ pub(super) struct Backend {
     pool: Arc<Pool>,
     places: Arc<Places>,
     persistence: Once,
+    pub(super) gate: Gate,
 }
 
 /// A connection that belongs to one grant. Dropping it closes it.
@@ -80,7 +82,8 @@ impl Backend {
         let places = Arc::new(Places::new(config.max_connections, config.max_connections_per_principal));
         let pool = Arc::new(Pool::new(config.max_idle_per_principal, config.idle_timeout, Arc::clone(&places)));
         Pool::spawn_sweeper(&pool);
-        Ok(Self { config, connector, pool, places, persistence: Once::new() })
+        let gate = Gate::new(config.self_test.is_some());
+        Ok(Self { config, connector, pool, places, persistence: Once::new(), gate })
     }
 
     /// Whether a token can only be made for a connection that is there already.
@@ -117,6 +120,17 @@ impl Backend {
     /// Closes the kept connections that requests with this certificate made.
     pub(super) fn close(&self, certificate: Fingerprint) {
         self.pool.close(certificate);
+    }
+
+    /// How many connections are kept.
+    #[cfg(test)]
+    pub(super) fn kept_connections(&self) -> usize {
+        self.pool.len()
+    }
+
+    /// Closes every kept connection.
+    pub(super) fn close_all(&self) {
+        self.pool.close_all();
     }
 
     /// A new connection for this grant.

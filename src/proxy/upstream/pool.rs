@@ -75,6 +75,17 @@ impl Pool {
         self.lock().retain(|grant, _| grant.certificate() != certificate);
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
+    /// Closes every connection.
+    pub(super) fn close_all(&self) {
+        self.lock().clear();
+    }
+
     /// Closes the connection that was idle longest: this principal's, or whosever it is.
     pub(super) fn drop_oldest(&self, of: Option<&Arc<Principal>>) {
         let mut idle = self.lock();
