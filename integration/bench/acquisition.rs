@@ -20,12 +20,11 @@
 )]
 
 use std::hint::black_box;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kcd_bridge::failure::Failure;
@@ -38,6 +37,7 @@ use kcd_bridge::kerberos::delegator::Delegator;
 use kcd_bridge::kerberos::relay::{BoundRelay, Relay, RelayConfig};
 use kcd_bridge::naming::name::{OwnPrincipal, Spn};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -58,12 +58,11 @@ const NEWCOMERS: usize = 40;
 fn main() {
     let lab = Lab::new();
     let relay = Relay::bind().expect("a port for the relay");
-    let kdc = Switchable::to(lab.kdc);
-    let config = lab.config(kdc.address);
+    let kdc = Kdc::of(&lab);
+    let config = lab.config();
     let file = lab.directory.path().join("krb5.conf");
     std::fs::write(&file, krb5_conf::render(&config, relay.port(), false)).expect("krb5.conf is written");
     set_environment(&file).expect("nothing else runs yet");
-    kdc.forward();
     let bench = Bench::start(lab, config, relay);
     let figures = json!({
         "acquisition": bench.acquisition(),
@@ -102,9 +101,9 @@ impl Lab {
         self.path.join("realms/svc-transition.keytab")
     }
 
-    fn config(&self, kdc: SocketAddr) -> KerberosConfig {
+    fn config(&self) -> KerberosConfig {
         let principal = OwnPrincipal::parse(Self::PRINCIPAL).expect("a principal");
-        let kdc = KdcAddress { host: kdc.ip().to_string(), port: kdc.port() };
+        let kdc = KdcAddress { host: self.kdc.ip().to_string(), port: self.kdc.port() };
         KerberosConfig {
             realms: [(principal.realm().clone(), KdcSource::List(vec![kdc]))].into(),
             canaries: std::collections::BTreeMap::new(),
@@ -127,54 +126,27 @@ impl Lab {
     }
 }
 
-/// A way to the KDC that can fall silent: it accepts and says nothing.
-#[derive(Clone)]
-struct Switchable {
-    address: SocketAddr,
-    listener: Arc<TcpListener>,
-    kdc: SocketAddr,
-    silent: Arc<AtomicBool>,
-}
+/// The KDC's process, which can be frozen: it accepts connections then and says nothing. Thawed when dropped.
+struct Kdc(Pid);
 
-impl Switchable {
-    fn to(kdc: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
-        Self { address, listener: Arc::new(listener), kdc, silent: Arc::default() }
+impl Kdc {
+    fn of(lab: &Lab) -> Self {
+        let table = std::fs::read_to_string(lab.path.join("state/processes")).expect("what the lab started");
+        let row = table.lines().find_map(|line| line.strip_prefix("krb5kdc-east ")).expect("the realm's KDC");
+        let pid = row.split(' ').next().and_then(|pid| pid.parse().ok()).expect("its number");
+        Self(Pid::from_raw(pid).expect("its number"))
     }
 
-    /// One thread a connection, as many as there are at a time; all of it ends with the process.
-    fn forward(&self) {
-        for _ in 0..2 * CONCURRENCY {
-            let this = self.clone();
-            std::thread::spawn(move || {
-                while let Ok((mut device, _)) = this.listener.accept() {
-                    if this.silent.load(Ordering::SeqCst) {
-                        // Until the relay gives up.
-                        let _ = device.read_to_end(&mut Vec::new());
-                        continue;
-                    }
-                    let _ = this.exchange(&mut device);
-                }
-            });
-        }
-    }
-
-    fn exchange(&self, device: &mut TcpStream) -> std::io::Result<()> {
-        let mut kdc = TcpStream::connect(self.kdc)?;
-        kdc.set_nodelay(true)?;
-        kdc.write_all(&message(device)?)?;
-        device.write_all(&message(&mut kdc)?)
+    fn frozen(&self, frozen: bool) {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(self.0, signal).expect("the KDC is there");
     }
 }
 
-/// RFC 4120 section 7.2.2: length and message.
-fn message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let mut whole = length.to_vec();
-    stream.take(u32::from_be_bytes(length).into()).read_to_end(&mut whole)?;
-    Ok(whole)
+impl Drop for Kdc {
+    fn drop(&mut self) {
+        self.frozen(false);
+    }
 }
 
 struct Bench {
@@ -359,10 +331,10 @@ impl Bench {
         json!({ "processor_us": { "median": cost, "goal_at_most": 3 }, "two_threads_to_one": scale })
     }
 
-    fn silence(&self, kdc: &Switchable) -> Value {
+    fn silence(&self, kdc: &Kdc) -> Value {
         let known = self.newcomers(1000);
         self.arrive(&known);
-        kdc.silent.store(true, Ordering::SeqCst);
+        kdc.frozen(true);
         let strangers = self.newcomers(NEWCOMERS);
         let refused: Vec<_> = strangers
             .iter()
@@ -385,7 +357,7 @@ impl Bench {
             let (took, _) = self.runtime.block_on(refusal).expect("it ended");
             longest = longest.max(took);
         }
-        kdc.silent.store(false, Ordering::SeqCst);
+        kdc.frozen(false);
         let beyond = longest.saturating_sub(PATIENCE);
         println!("\nwith every KDC silent: {served} of {} users with tickets served;", known.len());
         println!(
