@@ -62,6 +62,8 @@ fn main() {
     let config = lab.config();
     let file = lab.directory.path().join("krb5.conf");
     std::fs::write(&file, krb5_conf::render(&config, relay.port(), false)).expect("krb5.conf is written");
+    // The client it is compared with asks the KDC itself, by a configuration that is the same otherwise.
+    std::fs::write(lab.client_config(), krb5_conf::render(&config, lab.kdc.port(), false)).expect("krb5.conf is written");
     set_environment(&file).expect("nothing else runs yet");
     let bench = Bench::start(lab, config, relay);
     let figures = json!({
@@ -95,6 +97,10 @@ impl Lab {
         let row = table.lines().find_map(|line| line.strip_prefix("EAST.EXAMPLE\t")).expect("the realm's KDC");
         let kdc = row.replace('\t', ":").parse().expect("its address");
         Self { path, kdc, directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn client_config(&self) -> PathBuf {
+        self.directory.path().join("client.conf")
     }
 
     fn keytab(&self) -> PathBuf {
@@ -253,7 +259,7 @@ impl Bench {
     fn client_turn(&self) -> (f64, f64) {
         let mut command = Command::new(&self.client);
         command.arg(self.lab.keytab()).args([Lab::PRINCIPAL, &format!("{}@EAST.EXAMPLE", Lab::SPN), &CONCURRENCY.to_string()]);
-        command.args(self.newcomers(TURN)).env("KRB5_CONFIG", self.lab.path.join("realms/krb5.conf"));
+        command.args(self.newcomers(TURN)).env("KRB5_CONFIG", self.lab.client_config());
         let output = command.output().expect("the C client");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("two numbers");

@@ -132,12 +132,12 @@ fn cached(acquired: Acquired, grant: &Grant, ages: Ages) -> Result<CachedTicket,
         cache_hit: false,
         stages: acquired.stages,
     };
-    let bytes = ticket.ticket.len();
+    let (bytes, asked) = (ticket.ticket.len(), acquired.asked);
     let mint = match acquired.reference {
         Some(credential) => Mint::Reference(credential),
         None => Mint::native(acquired.ticket)?,
     };
-    Ok(CachedTicket::new(mint, facts, bytes, ages))
+    Ok(CachedTicket::new(mint, facts, bytes, ages, asked.into()))
 }
 
 impl TokenSource for Delegator {

@@ -14,11 +14,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use moka::Expiry;
+use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,7 +34,8 @@ use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
 use crate::naming::name::Spn;
 use crate::naming::sid::Sid;
-use crate::policy::Grant;
+use crate::policy::{Grant, Target};
+use index::Index;
 
 /// While no KDC answers, one request in this time asks again, in the background; all others ride at once.
 const RIDE_RETRY: Duration = Duration::from_secs(15);
@@ -41,22 +44,41 @@ const LONGEST_MEMORY: Duration = Duration::from_secs(10);
 const REFUSALS: u64 = 65_536;
 /// Where renewal ahead of time begins, as parts of the way to the age at which a request would have to wait.
 const AHEAD: (f64, f64) = (0.70, 0.95);
+/// No acquisition takes longer, from its begin: `acquire_timeout` is an hour at most.
+const LONGEST_ACQUISITION: Duration = Duration::from_mins(65);
 /// Service tickets forgotten on a back end's word: one per user, and so many per SPN, in [`FORGET_WINDOW`].
 const FORGET_LIMIT: u32 = 20;
 const FORGET_WINDOW: Duration = Duration::from_secs(10);
 
-/// A ticket belongs to one principal (with everything its mapping expects), one SPN and one answer to the RC4 question.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A ticket belongs to one principal (with everything its mapping expects), one SPN and one answer to the RC4 question. Back ends that
+/// agree in these share it.
+#[derive(Clone, Debug)]
 pub(super) struct TicketKey {
     principal: Arc<Principal>,
-    spn: Spn,
-    allow_rc4: bool,
+    target: Arc<Target>,
+}
+
+impl PartialEq for TicketKey {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.principal, self.spn(), self.target.allow_rc4) == (&other.principal, other.spn(), other.target.allow_rc4)
+    }
+}
+
+impl Eq for TicketKey {}
+
+impl Hash for TicketKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.principal, self.spn(), self.target.allow_rc4).hash(state);
+    }
 }
 
 impl TicketKey {
     pub(super) fn of(grant: &Grant) -> Self {
-        let target = grant.target();
-        Self { principal: Arc::clone(grant.principal()), spn: target.spn.clone(), allow_rc4: target.allow_rc4 }
+        Self { principal: Arc::clone(grant.principal()), target: Arc::clone(grant.target()) }
+    }
+
+    fn spn(&self) -> &Spn {
+        &self.target.spn
     }
 
     fn names(&self, name: &RequestedName) -> bool {
@@ -70,6 +92,8 @@ pub(super) struct CachedTicket {
     pub(super) facts: TicketFacts,
     /// The ticket alone.
     pub(super) ticket_bytes: usize,
+    /// When a worker began to ask for it.
+    asked: Instant,
     obtained: Instant,
     /// Milliseconds after `obtained` before which nobody asks for the user again.
     refresh_after: AtomicU64,
@@ -78,11 +102,20 @@ pub(super) struct CachedTicket {
 }
 
 impl CachedTicket {
-    pub(super) fn new(mint: Mint, facts: TicketFacts, ticket_bytes: usize, ages: Ages) -> Self {
+    pub(super) fn new(mint: Mint, facts: TicketFacts, ticket_bytes: usize, ages: Ages, asked: Instant) -> Self {
         let life = until(facts.end_time, ages.clock_skew).min(ages.soft_age);
         let refresh_after = AtomicU64::new(millis(life.mul_f64(AHEAD.0 + (AHEAD.1 - AHEAD.0) * facts.id.spread())));
         let soft_age = ages.soft_age;
-        Self { mint, facts, ticket_bytes, obtained: Instant::now(), refresh_after, soft_age, riding: AtomicBool::new(false) }
+        Self {
+            mint,
+            facts,
+            ticket_bytes,
+            asked,
+            obtained: Instant::now(),
+            refresh_after,
+            soft_age,
+            riding: AtomicBool::new(false),
+        }
     }
 
     /// Past this a request waits until the user has been asked for again.
@@ -104,7 +137,7 @@ impl CachedTicket {
     fn ride(&self, key: &TicketKey, failure: &Failure) {
         self.put_off();
         if !self.riding.swap(true, Ordering::Relaxed) {
-            warn!(principal = %key.principal, spn = %key.spn, %failure, "no KDC answers: riding on the cached ticket");
+            warn!(principal = %key.principal, spn = %key.spn(), %failure, "no KDC answers: riding on the cached ticket");
         }
     }
 
@@ -144,6 +177,7 @@ type Refusal = (Failure, Instant);
 pub(super) struct Tickets {
     ages: Ages,
     entries: Cache<TicketKey, Arc<CachedTicket>>,
+    index: Arc<Index>,
     refusals: Cache<TicketKey, Refusal>,
     /// Accounts that were refused, and when: longer than any acquisition takes.
     ended: Cache<RequestedName, Instant>,
@@ -176,17 +210,28 @@ impl Expiry<TicketKey, Arc<CachedTicket>> for HardAge {
 impl Tickets {
     /// A cache of tickets of at most so many bytes, with what minting keeps beside each.
     pub(super) fn new(ages: Ages, capacity: u64) -> Arc<Self> {
+        let index = Arc::<Index>::default();
+        let gone = {
+            let index = Arc::clone(&index);
+            move |key: Arc<TicketKey>, ticket: Arc<CachedTicket>, cause| {
+                if cause != RemovalCause::Replaced {
+                    index.remove(&key, ticket.facts.sid.as_ref());
+                }
+            }
+        };
         let entries = Cache::builder()
             .max_capacity(capacity)
             .weigher(|_, ticket: &Arc<CachedTicket>| u32::try_from(ticket.mint.memory(ticket.ticket_bytes)).unwrap_or(u32::MAX))
             .expire_after(HardAge(ages.clock_skew))
+            .eviction_listener(gone)
             .build();
         Arc::new(Self {
             ages,
             entries,
+            index,
             refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(LONGEST_MEMORY).build(),
-            ended: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
-            ended_sids: Cache::builder().max_capacity(REFUSALS).time_to_live(Duration::from_mins(2)).build(),
+            ended: Cache::builder().max_capacity(REFUSALS).time_to_live(LONGEST_ACQUISITION).build(),
+            ended_sids: Cache::builder().max_capacity(REFUSALS).time_to_live(LONGEST_ACQUISITION).build(),
             flights: Mutex::default(),
             forgotten: Cache::builder().max_capacity(REFUSALS).time_to_live(FORGET_WINDOW).build(),
             forgotten_by_spn: Mutex::default(),
@@ -214,7 +259,9 @@ impl Tickets {
             if old.is_due() {
                 // Not again for a while, whatever comes of it. A line that is full is no reason to fail.
                 old.put_off();
-                drop(self.launch(key, Urgency::Ahead, acquire));
+                // A ticket past its soft age must not wait behind whoever else comes: it may be that of a disabled account.
+                let urgency = if old.is_stale() { Urgency::Asked } else { Urgency::Ahead };
+                drop(self.launch(key, urgency, acquire));
             }
             return Ok((old, true));
         }
@@ -240,12 +287,12 @@ impl Tickets {
             // Another request has had it replaced already.
             return true;
         }
-        if self.forgotten.contains_key(key) || !self.spn_may_forget(&key.spn) {
+        if self.forgotten.contains_key(key) || !self.spn_may_forget(key.spn()) {
             return false;
         }
         self.forgotten.insert(key.clone(), ());
         self.entries.invalidate(key);
-        debug!(principal = %key.principal, spn = %key.spn, "service ticket forgotten");
+        debug!(principal = %key.principal, spn = %key.spn(), "service ticket forgotten");
         true
     }
 
@@ -260,7 +307,7 @@ impl Tickets {
 
     /// Drops every ticket for this SPN; one under way is kept when it lands. Returns how many there were.
     pub(super) fn evict_spn(&self, spn: &Spn) -> usize {
-        let of_spn: Vec<_> = self.entries.iter().map(|(key, _)| key).filter(|key| key.spn == *spn).collect();
+        let of_spn: Vec<_> = self.entries.iter().map(|(key, _)| key).filter(|key| key.spn() == spn).collect();
         for key in &of_spn {
             self.entries.invalidate(&**key);
         }
@@ -296,7 +343,6 @@ impl Tickets {
             }
             return Ok(flight);
         }
-        let started = Instant::now();
         let (place, acquisition) = acquire(urgency)?;
         let (sender, landing) = watch::channel(None);
         let flight = Flight { landing, place };
@@ -305,7 +351,7 @@ impl Tickets {
         let seat = Seat { tickets: Arc::clone(self), key: key.clone() };
         tokio::spawn(async move {
             let landing = acquisition.await.and_then(|ticket| seat.tickets.usable(ticket));
-            seat.tickets.land(&seat.key, started, &landing);
+            seat.tickets.land(&seat.key, &landing);
             // Out of the map before anybody hears of it: who comes now finds the ticket.
             drop(seat);
             sender.send_replace(Some(landing));
@@ -313,14 +359,9 @@ impl Tickets {
         Ok(flight)
     }
 
-    fn land(&self, key: &TicketKey, started: Instant, landing: &Result<Arc<CachedTicket>, Failure>) {
+    fn land(&self, key: &TicketKey, landing: &Result<Arc<CachedTicket>, Failure>) {
         let failure = match landing {
-            Ok(ticket) if self.ended_since(key, ticket, started) => return,
-            Ok(ticket) => {
-                self.refusals.invalidate(key);
-                self.entries.insert(key.clone(), Arc::clone(ticket));
-                return;
-            }
+            Ok(ticket) => return self.keep(key, ticket),
             Err(failure) => failure,
         };
         if let Some(memory) = memory(failure.cause) {
@@ -333,8 +374,11 @@ impl Tickets {
             }
             return;
         }
-        if !is_refusal(failure.cause) && old.is_some_and(|old| !old.is_stale()) {
-            // Asked ahead of time, and nobody said no.
+        if !is_refusal(failure.cause) && old.as_ref().is_some_and(|old| !old.is_stale()) {
+            // Asked ahead of time, and nobody said no. But somebody answered.
+            if let Some(old) = old {
+                old.riding.store(false, Ordering::Relaxed);
+            }
             return;
         }
         if is_about_the_account(failure.cause) {
@@ -342,6 +386,19 @@ impl Tickets {
             self.end_all_of(key.principal.name(), None);
         }
         self.entries.invalidate(key);
+    }
+
+    fn keep(&self, key: &TicketKey, ticket: &Arc<CachedTicket>) {
+        if self.ended_since(key, ticket) {
+            return;
+        }
+        self.refusals.invalidate(key);
+        self.entries.insert(key.clone(), Arc::clone(ticket));
+        self.index.add(key, ticket.facts.sid.as_ref());
+        // Whoever ended the account meanwhile may have looked before it was there.
+        if self.ended_since(key, ticket) {
+            self.entries.invalidate(key);
+        }
     }
 
     /// What was refused a moment ago.
@@ -352,27 +409,24 @@ impl Tickets {
     /// The account is refused, not this certificate, this back end or this name: its other tickets end too, and one that is under way
     /// for it is not kept when it lands. Which account that is say the tickets by this name, and `expected`.
     fn end_all_of(&self, name: &RequestedName, expected: Option<Sid>) -> usize {
-        let named = self.entries.iter().filter(|(key, _)| key.names(name));
-        let sids: HashSet<Sid> = named.filter_map(|(_, ticket)| ticket.facts.sid.clone()).chain(expected).collect();
-        let is_of = |key: &TicketKey, ticket: &CachedTicket| {
-            key.names(name) || ticket.facts.sid.as_ref().is_some_and(|sid| sids.contains(sid))
-        };
-        let ended: Vec<_> = self.entries.iter().filter(|(key, ticket)| is_of(key, ticket)).map(|(key, _)| key).collect();
-        let now = Instant::now();
-        self.ended.insert(name.clone(), now);
+        // What lands from now on was asked for before, and is not kept.
+        self.ended.insert(name.clone(), Instant::now());
+        let mut keys: HashSet<Arc<TicketKey>> = self.index.named(name).into_iter().collect();
+        let sids: HashSet<Sid> =
+            keys.iter().filter_map(|key| self.entries.get(&**key)?.facts.sid.clone()).chain(expected).collect();
         for sid in &sids {
-            self.ended_sids.insert(sid.clone(), now);
+            self.ended_sids.insert(sid.clone(), Instant::now());
+            let is_theirs =
+                |key: &Arc<TicketKey>| self.entries.get(&**key).is_some_and(|ticket| ticket.facts.sid.as_ref() == Some(sid));
+            keys.extend(self.index.of(sid).into_iter().filter(is_theirs));
         }
-        for key in &ended {
-            self.entries.invalidate(&**key);
-        }
-        ended.len()
+        keys.iter().filter(|key| self.entries.remove(&***key).is_some()).count()
     }
 
-    /// Whether the account was ended while this ticket was under way.
-    fn ended_since(&self, key: &TicketKey, ticket: &CachedTicket, started: Instant) -> bool {
+    /// Whether the account was ended after this ticket was asked for.
+    fn ended_since(&self, key: &TicketKey, ticket: &CachedTicket) -> bool {
         let by_sid = ticket.facts.sid.as_ref().and_then(|sid| self.ended_sids.get(sid));
-        [self.ended.get(key.principal.name()), by_sid].into_iter().flatten().any(|ended| ended >= started)
+        [self.ended.get(key.principal.name()), by_sid].into_iter().flatten().any(|ended| ended >= ticket.asked)
     }
 
     /// A ticket that is past its hard age when it comes is none.
@@ -487,6 +541,8 @@ fn millis(time: Duration) -> u64 {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+mod index;
 
 #[cfg(test)]
 mod tests;

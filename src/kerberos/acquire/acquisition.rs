@@ -30,7 +30,7 @@ use crate::policy::Target;
 const TGT_CHECK: Duration = Duration::from_mins(5);
 
 /// That our account is well is believed this long where a refusal may be about it, and that it is not, this long.
-const WELL: Duration = Duration::from_mins(5);
+const WELL: Duration = Duration::from_mins(1);
 const UNWELL: Duration = Duration::from_mins(1);
 
 /// A TGT that is of no use is replaced at most this often.
@@ -40,6 +40,8 @@ const RESET_INTERVAL: Duration = Duration::from_mins(1);
 pub(in crate::kerberos) struct Acquired {
     pub(in crate::kerberos) ticket: ServiceTicket,
     pub(in crate::kerberos) account: Identified,
+    /// When the KDC began to be asked.
+    pub(in crate::kerberos) asked: Instant,
     /// Of the evidence ticket: our own account's key.
     pub(in crate::kerberos) evidence_etype: Etype,
     pub(in crate::kerberos) stages: Vec<(&'static str, Duration)>,
@@ -137,7 +139,7 @@ impl Acquirer {
         let (name, realm) = principal_name(principal.name());
         let _declared = self.shared.relay.until(Whom::User(&name, realm), deadline);
         self.deadline = Some(deadline);
-        let mut clock = StageClock::start();
+        let (asked, mut clock) = (Instant::now(), StageClock::start());
         self.tgt()?;
         clock.lap("tgt");
         let user = self.impersonate(principal)?;
@@ -150,7 +152,7 @@ impl Acquirer {
         let ticket = self.service_ticket(&user, target, &evidence)?;
         clock.lap("extract");
         let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
-        Ok(Acquired { ticket, account, evidence_etype: evidence.etype(), stages: clock.laps, reference })
+        Ok(Acquired { ticket, account, asked, evidence_etype: evidence.etype(), stages: clock.laps, reference })
     }
 
     /// The same by way of this KDC of that realm alone, as far as the exchanges are the user's.
@@ -276,9 +278,7 @@ impl Acquirer {
         result.map_err(|error| {
             let (name, realm) = principal_name(principal.name());
             let failure = self.shared.explain(Stage::S4u2Self, &error, Whom::User(&name, realm), None, since);
-            // The KDC says that somebody is revoked or restricted, and not whether it means the user.
-            let of_whom =
-                matches!(failure.cause, Cause::UserRevoked | Cause::UserRestricted).then(|| self.own_refusal()).flatten();
+            let of_whom = may_be_about_us(failure.cause).then(|| self.own_refusal()).flatten();
             of_whom.unwrap_or_else(|| naming_user(failure, principal).about(&principal.to_string()))
         })
     }
@@ -355,6 +355,9 @@ impl Acquirer {
             }
             let whom = Whom::User(evidence.client(), Some(evidence.client_realm()));
             let failure = self.shared.explain(Stage::S4u2Proxy, &error, whom, Some(&target.spn), since);
+            if let Some(ours) = may_be_about_us(failure.cause).then(|| self.own_refusal()).flatten() {
+                return ours;
+            }
             let failure = match failure.cause {
                 Cause::EtypeNotSupported if !target.allow_rc4 => failure.because(Cause::WeakEtypeRefused),
                 _ => by_tickets(failure, &self.tickets(user, evidence)),
@@ -419,6 +422,19 @@ fn fresh_cache() -> String {
 
 fn is_outage(failure: &Failure) -> bool {
     failure.cause == Cause::KdcUnreachable
+}
+
+/// A KDC says that an account is revoked, restricted or out of time, and not whether it means the user's or ours.
+fn may_be_about_us(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::UserRevoked
+            | Cause::UserRestricted
+            | Cause::UserDisabled
+            | Cause::UserLocked
+            | Cause::UserExpired
+            | Cause::UserPasswordExpired
+    )
 }
 
 /// Whether the KDC's complaint is about the TGT that the request came with.

@@ -25,8 +25,10 @@ use crate::naming::name::OwnPrincipal;
 
 /// The file is looked at this often at most, and only when tickets are acquired.
 const LOOK: Duration = Duration::from_secs(1);
-/// After the KDC refused every key, nobody tries again for so long.
+/// After the KDC refused every key, nobody tries again for so long, and twice as long each time, until the file changes. Domains lock
+/// accounts out after five tries in half an hour, or so.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_mins(30);
 /// Versions that are tried: this one, the one before, and one for a mishap between.
 const TRIED: usize = 3;
 
@@ -66,6 +68,14 @@ struct Version {
 struct Trial {
     accepted: Option<usize>,
     failed: Option<(Instant, Failure)>,
+    /// Rounds in which the KDC refused every key.
+    rounds: u32,
+}
+
+impl Trial {
+    fn pause(&self) -> Duration {
+        LONGEST_PAUSE.min(REFUSED_PAUSE.saturating_mul(1_u32.checked_shl(self.rounds.saturating_sub(1)).unwrap_or(u32::MAX)))
+    }
 }
 
 /// Tells one content of a file from another without reading it.
@@ -169,7 +179,7 @@ impl KeySet {
             return attempt(version.path());
         }
         if let Some((at, failure)) = &trial.failed {
-            let paused = failure.cause == Cause::OwnKeyRefused && at.elapsed() < REFUSED_PAUSE;
+            let paused = failure.cause == Cause::OwnKeyRefused && at.elapsed() < trial.pause();
             if paused || *at >= waiting_since {
                 return Err(failure.clone());
             }
@@ -192,7 +202,7 @@ impl KeySet {
                 Err(failure) if failure.cause == Cause::OwnKeyRefused => last = failure,
                 Err(failure) => return Err(failure),
                 Ok(taken) => {
-                    trial.accepted = Some(index);
+                    (trial.accepted, trial.rounds) = (Some(index), 0);
                     if index > 0 {
                         let newest = self.versions.first().map_or(0, |newest| newest.number);
                         warn!(
@@ -206,8 +216,10 @@ impl KeySet {
                 }
             }
         }
-        let detail = format!("{}; versions {:?} were tried, and not again for {REFUSED_PAUSE:?}", last.detail, self.numbers());
-        Err(Failure::new(Cause::OwnKeyRefused, detail))
+        trial.rounds = trial.rounds.saturating_add(1);
+        let tried =
+            format!("versions {:?} were tried, and not again for {:?} unless the keytab changes", self.numbers(), trial.pause());
+        Err(Failure::new(Cause::OwnKeyRefused, last.detail).also(&tried).retry_after(trial.pause()))
     }
 
     fn trial(&self) -> MutexGuard<'_, Trial> {

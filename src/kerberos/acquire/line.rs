@@ -188,7 +188,7 @@ impl<J> RealmLine<J> {
     }
 
     fn is_empty(&self) -> bool {
-        self.asked.turn.is_empty() && self.ahead.turn.is_empty()
+        self.asked.wanted.is_empty() && self.ahead.wanted.is_empty()
     }
 }
 
@@ -205,10 +205,15 @@ impl<J> Round<J> {
         wanted.push_back((number, job));
     }
 
-    /// The first user's first wish; the user goes to the end of the round with the others.
+    /// The first user's first wish; the user goes to the end of the round with the others. Users whose wishes went elsewhere are
+    /// passed over.
     fn pop(&mut self) -> Option<(Number, J)> {
-        let user = self.turn.pop_front()?;
-        let wanted = self.wanted.get_mut(&user)?;
+        let (user, wanted) = loop {
+            let user = self.turn.pop_front()?;
+            if let Some(wanted) = self.wanted.get_mut(&user) {
+                break (user, wanted);
+            }
+        };
         let first = wanted.pop_front();
         if wanted.is_empty() {
             self.wanted.remove(&user);
@@ -224,7 +229,6 @@ impl<J> Round<J> {
         let (_, job) = wanted.remove(index)?;
         if wanted.is_empty() {
             self.wanted.remove(user);
-            self.turn.retain(|other| other != user);
         }
         Some(job)
     }

@@ -44,10 +44,18 @@ struct Office {
     own_realm: Realm,
 }
 
+/// Where users with a UPN suffix are.
+enum Home {
+    /// All that were seen.
+    In(Realm),
+    /// Some here and some there, as with a suffix that a whole forest uses.
+    Several,
+}
+
 struct State {
     line: Line<Job>,
     /// Realms of users who are asked for by UPN, by its suffix, as their tickets said.
-    homes: HashMap<Box<str>, Realm>,
+    homes: HashMap<Box<str>, Home>,
     closed: bool,
 }
 
@@ -161,7 +169,13 @@ impl Office {
                     state.line.abandoned(&realm);
                     state
                 }
-                Next::Run(realm, job) => return Some((realm, job)),
+                Next::Run(realm, job) => {
+                    // Another worker may have nobody to tell it that there is more, or that an allowance has to be waited for.
+                    if state.line.waiting() > 0 {
+                        self.changed.notify_one();
+                    }
+                    return Some((realm, job));
+                }
                 Next::Wait(until) => {
                     let pause = until.saturating_duration_since(now);
                     self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
@@ -178,7 +192,11 @@ impl Office {
         if let Some((suffix, home)) = learned
             && (state.homes.len() < SUFFIXES || state.homes.contains_key(&suffix))
         {
-            state.homes.insert(suffix, home);
+            match state.homes.get(&suffix) {
+                Some(Home::In(known)) if *known != home => drop(state.homes.insert(suffix, Home::Several)),
+                Some(_) => {}
+                None => drop(state.homes.insert(suffix, Home::In(home))),
+            }
         }
         let closed = state.closed;
         drop(state);
@@ -192,7 +210,10 @@ impl State {
     fn home(&self, user: &RequestedName, own: &Realm) -> Realm {
         let home = match user {
             RequestedName::Account { realm, .. } => Some(realm),
-            RequestedName::Enterprise(upn) => self.homes.get(suffix(upn)),
+            RequestedName::Enterprise(upn) => match self.homes.get(suffix(upn)) {
+                Some(Home::In(realm)) => Some(realm),
+                Some(Home::Several) | None => None,
+            },
         };
         home.filter(|realm| self.line.has(realm)).unwrap_or(own).clone()
     }

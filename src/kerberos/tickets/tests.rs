@@ -71,7 +71,7 @@ fn ticket(life: Duration, ages: Ages) -> CachedTicket {
     let end_time = i64::try_from((now + life).as_secs()).unwrap();
     let ticket = ServiceTicket { end_time, ..service_ticket("alice", Etype::Aes256Sha1, 7, 1000) };
     let facts = TicketFacts { id: TicketId::next(), end_time, ..TicketFacts::default() };
-    CachedTicket::new(Mint::native(ticket).unwrap(), facts, 1000, ages)
+    CachedTicket::new(Mint::native(ticket).unwrap(), facts, 1000, ages, Instant::now())
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,6 +177,63 @@ async fn without_ride_through_an_outage_that_is_found_ahead_of_time_ends_the_ser
     tokio::task::yield_now().await;
     tokio::time::advance(SOFT.mul_f64(1.0 - AHEAD.1)).await;
     assert_eq!(rig.get(&alice(), Err(Cause::KdcUnreachable)).await, Err(Cause::KdcUnreachable));
+}
+
+/// It stood in line when its account was ended, and the KDC was asked afterwards: what the KDC says then counts.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_was_asked_for_after_its_account_was_ended_is_kept_however_long_it_stood_in_line() {
+    let rig = Rig::new();
+    let (turn, my_turn) = tokio::sync::oneshot::channel::<()>();
+    let (tickets, deadline) = (Arc::clone(&rig.tickets), Instant::now() + Duration::from_mins(10));
+    let waiting = tokio::spawn(async move {
+        let ages = tickets.ages;
+        let acquisition = async move {
+            let _ = my_turn.await;
+            Ok(ticket(Duration::from_hours(10), ages))
+        };
+        tickets.get(&alice(), deadline, |_| Ok((Place::alone(), acquisition))).await.map(|(ticket, _)| ticket.facts.id)
+    });
+    tokio::task::yield_now().await;
+    rig.tickets.evict(&Principal::for_test("alice@corp.example", ExpectedSid::PinOnFirstUse));
+    tokio::time::advance(Duration::from_mins(5)).await;
+    turn.send(()).unwrap();
+    let landed = waiting.await.unwrap().unwrap();
+    assert_eq!(rig.get(&alice(), Ok(())).await, Ok((landed, true)));
+}
+
+/// Behind a crowd it would wait for hours, and it may be that of a disabled account.
+#[tokio::test(start_paused = true)]
+async fn a_riding_ticket_is_asked_for_as_urgently_as_a_new_one() {
+    let rig = Rig::new();
+    rig.get(&alice(), Ok(())).await.unwrap();
+    tokio::time::advance(SOFT).await;
+    rig.get(&alice(), Err(Cause::AcquisitionTimeout)).await.unwrap();
+    tokio::time::advance(RIDE_RETRY).await;
+    let mut urgencies = Vec::new();
+    let refused = |urgency| {
+        urgencies.push(urgency);
+        Ok((Place::alone(), async { Err(Cause::UserDisabled.into()) }))
+    };
+    assert!(rig.tickets.get(&alice(), Instant::now() + Duration::from_secs(5), refused).await.is_ok(), "nobody waits");
+    assert_eq!(urgencies, [Urgency::Asked]);
+    tokio::task::yield_now().await;
+    assert_eq!(rig.get(&alice(), Ok(())).await, Err(Cause::UserDisabled));
+}
+
+/// Tickets that went by themselves leave nothing behind in the index.
+#[tokio::test]
+async fn ending_an_account_looks_at_its_own_tickets_and_at_nobody_elses() {
+    let rig = Rig { tickets: Tickets::new(Rig::new().tickets.ages, 64 << 10), asked: Arc::default() };
+    for number in 0..200 {
+        rig.get(&key_to(&format!("user{number}@corp.example"), "mbx1"), Ok(())).await.unwrap();
+    }
+    let (kept, listed) = (rig.tickets.count(), rig.tickets.index.len());
+    assert!(kept < 100, "most were too many: {kept}");
+    assert_eq!(u64::try_from(listed).unwrap(), kept);
+    rig.get(&alice(), Ok(())).await.unwrap();
+    assert_eq!(rig.tickets.index.named(alice().principal.name()).len(), 1);
+    assert_eq!(rig.tickets.evict(&Principal::for_test("alice@corp.example", ExpectedSid::PinOnFirstUse)), 1);
+    assert!(rig.tickets.index.named(alice().principal.name()).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -432,10 +489,10 @@ async fn a_ticket_that_lands_after_its_account_was_refused_is_not_kept() {
     let (release, released) = tokio::sync::oneshot::channel::<()>();
     let (tickets, one) = (Arc::clone(&rig.tickets), alice());
     let slow = async move || {
-        let ages = tickets.ages;
+        let asked_for = ticket(Duration::from_hours(1), tickets.ages);
         let acquisition = async move {
             let _ = released.await;
-            Ok(ticket(Duration::from_hours(1), ages))
+            Ok(asked_for)
         };
         let acquire = |_| Ok((Place::alone(), acquisition));
         tickets.get(&one, Instant::now() + Duration::from_secs(10), acquire).await.map(|_| ())
@@ -513,10 +570,10 @@ async fn a_ticket_that_lands_after_its_account_was_evicted_is_not_kept() {
     let (release, released) = tokio::sync::oneshot::channel::<()>();
     let (tickets, deadline) = (Arc::clone(&rig.tickets), Instant::now() + Duration::from_secs(5));
     let waiting = tokio::spawn(async move {
-        let ages = tickets.ages;
+        let asked_for = ticket(Duration::from_hours(10), tickets.ages);
         let acquisition = async move {
             let _ = released.await;
-            Ok(ticket(Duration::from_hours(10), ages))
+            Ok(asked_for)
         };
         let acquire = |_| Ok((Place::alone(), acquisition));
         tickets.get(&alice(), deadline, acquire).await.map(|(ticket, _)| ticket.facts.id)

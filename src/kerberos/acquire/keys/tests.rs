@@ -105,6 +105,9 @@ fn when_every_key_was_refused_the_account_is_not_driven_into_a_lockout() {
         asked.truncate(2);
     }
     assert_eq!(asked, [1], "asked once");
+    let pauses: Vec<u64> =
+        [1, 2, 3, 6, 7, 40, u32::MAX].map(|rounds| Trial { rounds, ..Trial::default() }.pause().as_secs()).into();
+    assert_eq!(pauses, [30, 60, 120, 960, 1800, 1800, 1800], "longer each time, for as long as the keytab is the same");
     // A new keytab is tried at once.
     place.replace(&file(&[1, 2]));
     let newer = keys.newer_than(&set).unwrap();
