@@ -12,7 +12,7 @@ set -euo pipefail
 
 readonly BUILD=(gcc g++ libc6-dev make pkg-config libkrb5-dev libclang-dev)
 readonly LAB=(krb5-user krb5-kdc krb5-admin-server apache2 libapache2-mod-auth-gssapi
-    openssl python3-cryptography curl iproute2 strace util-linux procps)
+    openssl python3-cryptography curl iproute2 strace faketime util-linux procps)
 # Resource-based delegation needs a newer Samba than the one in Debian 12 proper.
 readonly LAB_BACKPORTS=(samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules
     winbind ldb-tools python3-samba)

@@ -51,7 +51,8 @@ check_machine() {
     local need=() pair
     for pair in samba=samba-ad-dc samba-tool=samba-ad-dc ldbsearch=ldb-tools apache2=apache2 \
         krb5kdc=krb5-kdc kdb5_util=krb5-kdc kadmin.local=krb5-admin-server kinit=krb5-user \
-        gcc=gcc openssl=openssl curl=curl ip=iproute2 unshare=util-linux setsid=util-linux flock=util-linux; do
+        gcc=gcc openssl=openssl curl=curl ip=iproute2 unshare=util-linux setsid=util-linux flock=util-linux \
+        faketime=faketime; do
         command -v "${pair%%=*}" >/dev/null || need+=("${pair#*=}")
     done
     [ -e /usr/lib/apache2/modules/mod_auth_gssapi.so ] || need+=(libapache2-mod-auth-gssapi)
@@ -218,7 +219,7 @@ prepare_apache() {
     rm -rf "$dir"
     mkdir -p "$dir/run" "$dir/logs" "$dir/www" "$dir/pki" "$dir/rcache"
     cp "$HERE/lab/apache.conf" "$dir/httpd.conf"
-    cp "$KCD_LAB"/keytabs/{mbx1,mbx2003,unset}.keytab "$dir/"
+    cp "$KCD_LAB"/keytabs/{mbx1,mbx2003,unset,rolled}.keytab "$dir/"
     echo 'Microsoft-Server-ActiveSync (lab)' >"$dir/www/activesync.txt"
     echo ok >"$dir/www/fast.txt"
     local crl
@@ -292,6 +293,7 @@ make_netns() {
 127.0.0.13 notlisted.corp.example notlisted
 127.0.0.14 pki.corp.example ocsp.corp.example
 127.0.0.15 unset.corp.example unset
+127.0.0.16 rolled.corp.example rolled
 END
     printf 'nameserver 127.0.0.1\nsearch corp.example\n' >"/etc/netns/$name/resolv.conf"
     chmod 755 /etc/netns "/etc/netns/$name"

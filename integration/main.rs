@@ -23,6 +23,7 @@ mod acceptance;
 mod bridge;
 mod canary;
 mod certificates;
+mod chaos;
 mod delegation;
 mod directory;
 mod doctor;

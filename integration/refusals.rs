@@ -132,7 +132,7 @@ fn the_directory_tells_apart_what_the_kdc_does_not() {
             "notlisted",
             "spn-not-listed",
             "spn-not-listed",
-            "our account's list has 4 other SPNs",
+            "our account's list has 5 other SPNs",
             "samba-tool delegation add-service svc-bridge HTTP/notlisted.corp.example",
         ),
         ("svc-careless", "twice", "spn-unknown", "spn-duplicate", "CN=svc-twice2,", "setspn -Q HTTP/twice.corp.example"),

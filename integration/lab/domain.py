@@ -87,6 +87,8 @@ BACK_ENDS = {
     "svc-unset": (None, f"HTTP/unset.{DOMAIN}"),
     # For the test that sets it.
     "svc-mended": (None, f"HTTP/mended.{DOMAIN}"),
+    # For the test that changes its password, in a copy of the domain.
+    "svc-rolled": (AES, f"HTTP/rolled.{DOMAIN}"),
 }
 NOT_LISTED = ("svc-other", AES, f"HTTP/notlisted.{DOMAIN}")
 BRIDGE = ("svc-bridge", AES, f"HTTP/bridge.{DOMAIN}")
@@ -257,8 +259,9 @@ def with_random_key(entry, later=0):
 def write_keytabs(directory, out):
     """bridge: the impersonator; wrong-key: the same with other keys; ahead: its keys and those of a
     version that the domain does not know; oldbridge: one with an RC4 key; plain-bridge, listless-bridge:
-    those without protocol transition; mbx1, mbx2003, unset, mended: one back end each; mbx: all of them;
-    notlisted: the service that is not on the delegation list; resource: the one with a list of its own."""
+    those without protocol transition; mbx1, mbx2003, unset, mended, rolled: one back end each; mbx: all
+    of them; notlisted: the service that is not on the delegation list; resource: the one with a list of
+    its own."""
     os.makedirs(out, exist_ok=True)
     path = lambda name: os.path.join(out, f"{name}.keytab")  # noqa: E731
 

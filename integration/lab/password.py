@@ -2,6 +2,7 @@
 """Changes an account's password, and shows what the domain thinks of attempts to guess it.
 
     password.py SMB_CONF change ACCOUNT [KEYTAB]   a new random password; its keys into KEYTAB, which is replaced as a whole
+    password.py SMB_CONF forget ACCOUNT KEYTAB     the same, and KEYTAB holds the new keys alone
     password.py SMB_CONF guessed ACCOUNT           how many wrong ones were tried (badPwdCount)
 """
 
@@ -14,13 +15,17 @@ import ldb
 from samdb import Directory
 
 
-def change(directory, account, keytab=None):
+def change(directory, account, keytab=None, *options):
     filter_ = f"(sAMAccountName={ldb.binary_encode(account)})"
     directory.samdb.setpassword(filter_, secrets.token_urlsafe(24) + "Aa1!")
     if keytab:
         realm = directory.lp.get("realm")
-        directory.keytab(f"{keytab}.new", f"{account}@{realm}")
+        directory.keytab(f"{keytab}.new", f"{account}@{realm}", *options)
         os.replace(f"{keytab}.new", keytab)
+
+
+def forget(directory, account, keytab):
+    change(directory, account, keytab, "--only-current-keys")
 
 
 def guessed(directory, account):
@@ -33,7 +38,7 @@ def guessed(directory, account):
 def main():
     smb_conf, action, *rest = sys.argv[1:]
     directory = Directory(smb_conf)
-    {"change": change, "guessed": guessed}[action](directory, *rest)
+    {"change": change, "forget": forget, "guessed": guessed}[action](directory, *rest)
 
 
 main()

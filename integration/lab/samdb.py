@@ -75,13 +75,13 @@ class Directory:
             for entry in found
         }
 
-    def keytab(self, path, principal):
+    def keytab(self, path, principal, *options):
         if os.path.exists(path):
             os.unlink(path)
         # Net.export_keytab aborts in a process that has written to the database (Samba 4.22).
         subprocess.run(
             ["samba-tool", "domain", "exportkeytab", path, "-s", self.smb_conf]
-            + [f"--principal={principal}"],
+            + [f"--principal={principal}", *options],
             check=True,
         )
         os.chmod(path, 0o600)

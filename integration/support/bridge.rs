@@ -184,6 +184,13 @@ impl Bridge {
         (status, log)
     }
 
+    /// Its memory, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = read(Path::new(&format!("/proc/{}/status", self.process.id())));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Asks for a graceful stop.
     pub fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);

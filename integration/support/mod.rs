@@ -1,8 +1,11 @@
 //! What every suite against the lab needs: where the lab is, a bridge process, a device with a certificate.
 
 pub mod bridge;
+pub mod controller;
 pub mod device;
 pub mod domain;
+pub mod load;
+pub mod way;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -92,28 +95,14 @@ impl Lab {
     fn replace(&self, account: &str, attribute: &str, value: Option<u32>) {
         let value = value.map_or_else(String::new, |value| format!("{attribute}: {value}\n"));
         let change = format!("dn: CN={account},CN=Users,DC=corp,DC=example\nchangetype: modify\nreplace: {attribute}\n{value}");
-        let mut modify = Command::new("ldbmodify")
-            .arg("-H")
-            .arg(self.path("dc/private/sam.ldb"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("ldbmodify");
-        modify.stdin.take().expect("a pipe").write_all(change.as_bytes()).expect("the change is written");
-        assert!(modify.wait().expect("ldbmodify ends").success(), "{attribute} of {account}");
+        modify(&self.path("dc"), &change);
     }
 }
 
 impl Lab {
     /// Runs integration/lab/SCRIPT on the domain's database, where the running server has it. Returns what it prints.
     pub fn domain_script(&self, script: &str, arguments: &[&str]) -> String {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/lab");
-        let mut command = Command::new("unshare");
-        command.args(["-m", "--propagation", "private"]).arg(scripts.join("samba-mounts.sh")).arg(self.path("dc"));
-        command.args(["/usr/bin/python3", "-B"]).arg(scripts.join(script)).arg("/var/lib/samba/dc/etc/smb.conf").args(arguments);
-        let output = command.stdin(Stdio::null()).output().expect("unshare");
-        assert!(output.status.success(), "{script} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        domain_script(&self.path("dc"), script, arguments)
     }
 
     /// Revokes `pki/NAME.pem` and publishes the lists of its CA, until the returned guard is dropped.
@@ -130,6 +119,44 @@ impl Lab {
         command.arg("-B").arg(script).arg(&self.directory).args(action).args(options);
         assert!(command.status().expect("python3").success(), "{action:?}");
     }
+}
+
+/// Where a domain in a directory finds itself, whatever the directory's path.
+pub const SMB_CONF: &str = "/var/lib/samba/dc/etc/smb.conf";
+
+/// A command that sees the domain of this directory at Samba's own places.
+pub fn with_samba_mounts(domain: &Path, program: &str) -> Command {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/lab");
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private"]).arg(scripts.join("samba-mounts.sh")).arg(domain).arg(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Changes the database of the domain in this directory, which its running server reads.
+pub fn modify(domain: &Path, ldif: &str) {
+    let mut command = Command::new("ldbmodify");
+    command.arg("-H").arg(domain.join("private/sam.ldb")).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut modify = command.spawn().expect("ldbmodify");
+    modify.stdin.take().expect("a pipe").write_all(ldif.as_bytes()).expect("the change is written");
+    assert!(modify.wait().expect("ldbmodify ends").success(), "{ldif}");
+}
+
+/// Runs integration/lab/SCRIPT on the database of this domain.
+pub fn domain_script(domain: &Path, script: &str, arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/lab").join(script);
+    let mut command = with_samba_mounts(domain, "/usr/bin/python3");
+    let output = command.arg("-B").arg(&script).arg(SMB_CONF).args(arguments).output().expect("unshare");
+    assert!(output.status.success(), "{script:?} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Makes `command` read its wall clock, and not its monotonic one, from a file of libfaketime.
+pub fn with_clock(command: &mut Command, clock: &Path) {
+    // The dynamic linker knows the machine's $LIB.
+    let library = "/usr/$LIB/faketime/libfaketimeMT.so.1";
+    command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", clock).env("FAKETIME_CACHE_DURATION", "1");
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
 }
 
 /// A certificate that is revoked for now.

@@ -21,6 +21,7 @@ use crate::kerberos::relay::RelayObserver;
 use crate::kerberos::reply::Reply;
 use crate::kerberos::tickets::{Ages, CachedTicket, TicketKey, Tickets};
 use crate::kerberos::wire::crypto::Etype;
+use crate::kerberos::wire::ticket::TicketParts;
 use crate::kerberos::{ChannelBinding, IssuedToken, TicketFacts, TicketId, TokenSource};
 use crate::naming::name::Spn;
 use crate::policy::{Grant, Target};
@@ -125,6 +126,7 @@ fn cached(acquired: Acquired, grant: &Grant, ages: Ages) -> Result<CachedTicket,
         sid: Some(acquired.account.sid),
         spn: grant.target().spn.to_string(),
         ticket_etype: ticket.ticket_etype,
+        key_version: TicketParts::parse(&ticket.ticket).ok().and_then(|parts| parts.enc_part.kvno),
         session_etype: ticket.session_key.etype().number(),
         evidence_etype: acquired.evidence_etype.number(),
         flags: ticket.flags,

@@ -241,6 +241,8 @@ pub struct TicketFacts {
     pub spn: String,
     /// Encryption type of the ticket.
     pub ticket_etype: i32,
+    /// Version of the service's key that the ticket is encrypted in, as far as the KDC says.
+    pub key_version: Option<u32>,
     /// Encryption type of the session key.
     pub session_etype: i32,
     /// Encryption type of the evidence ticket: of our own account's key.

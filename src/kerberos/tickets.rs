@@ -186,6 +186,8 @@ pub(super) struct Tickets {
     flights: Mutex<HashMap<TicketKey, Flight>>,
     forgotten: Cache<TicketKey, ()>,
     forgotten_by_spn: Mutex<HashMap<Spn, (Instant, u32)>>,
+    /// The newest version of each service's key that a ticket came with.
+    key_versions: Mutex<HashMap<Spn, u32>>,
 }
 
 /// An entry lives as long as its ticket may be used at all.
@@ -235,6 +237,7 @@ impl Tickets {
             flights: Mutex::default(),
             forgotten: Cache::builder().max_capacity(REFUSALS).time_to_live(FORGET_WINDOW).build(),
             forgotten_by_spn: Mutex::default(),
+            key_versions: Mutex::default(),
         })
     }
 
@@ -280,14 +283,14 @@ impl Tickets {
     }
 
     /// Forgets a ticket that a back end did not take. False when that is refused: this user's was forgotten a moment ago, or too many
-    /// for this SPN.
+    /// for this SPN. A ticket for a key that the service no longer has is not counted: everybody's is of no use then, and a new one helps.
     pub(super) fn forget(&self, key: &TicketKey, used: TicketId) -> bool {
         let Some(cached) = self.entries.get(key) else { return true };
         if cached.facts.id != used {
             // Another request has had it replaced already.
             return true;
         }
-        if self.forgotten.contains_key(key) || !self.spn_may_forget(key.spn()) {
+        if self.forgotten.contains_key(key) || !(self.is_outdated(key, &cached) || self.spn_may_forget(key.spn())) {
             return false;
         }
         self.forgotten.insert(key.clone(), ());
@@ -392,6 +395,11 @@ impl Tickets {
         if self.ended_since(key, ticket) {
             return;
         }
+        if let Some(version) = ticket.facts.key_version {
+            let mut versions = locked(&self.key_versions);
+            let newest = versions.entry(key.spn().clone()).or_default();
+            *newest = version.max(*newest);
+        }
         self.refusals.invalidate(key);
         self.entries.insert(key.clone(), Arc::clone(ticket));
         self.index.add(key, ticket.facts.sid.as_ref());
@@ -446,6 +454,11 @@ impl Tickets {
         ticket.obtained.elapsed() < self.ages.soft_age.saturating_add(self.ages.max_ride_through)
     }
 
+    /// Whether a ticket for the same service came with a newer key since.
+    fn is_outdated(&self, key: &TicketKey, ticket: &CachedTicket) -> bool {
+        ticket.facts.key_version.is_some_and(|own| locked(&self.key_versions).get(key.spn()).is_some_and(|newest| own < *newest))
+    }
+
     fn spn_may_forget(&self, spn: &Spn) -> bool {
         let mut by_spn = locked(&self.forgotten_by_spn);
         let (since, count) = by_spn.entry(spn.clone()).or_insert_with(|| (Instant::now(), 0));
@@ -483,10 +496,11 @@ impl Drop for Seat {
     }
 }
 
-/// No KDC said anything: the only causes that let a cached ticket serve past its soft age. A full queue is one of them: a rush of new
-/// users must not end the service of those who are there.
+/// No KDC said anything about the user: the only causes that let a cached ticket serve past its soft age. A full queue is one of them: a
+/// rush of new users must not end the service of those who are there. So is a wrong clock: the KDC looks at nothing else before it is
+/// right.
 fn is_outage(cause: Cause) -> bool {
-    matches!(cause, Cause::KdcUnreachable | Cause::AcquisitionTimeout | Cause::Overloaded)
+    matches!(cause, Cause::KdcUnreachable | Cause::AcquisitionTimeout | Cause::Overloaded | Cause::ClockSkew)
 }
 
 /// The KDC, or we, said no: to this user, or to everybody because of how the accounts are set up.

@@ -39,6 +39,8 @@ pub(in crate::kerberos) mod code {
     pub(in crate::kerberos) const SVC_UNAVAILABLE: i32 = 29;
     /// What a KDC says of a TGT it cannot use: KDC_ERR_TGT_REVOKED, KRB_AP_ERR_BAD_INTEGRITY, TKT_EXPIRED, MODIFIED, BADKEYVER, NOKEY
     pub(in crate::kerberos) const ABOUT_THE_TGT: [i32; 6] = [20, 31, 32, 41, 44, 45];
+    /// KRB_AP_ERR_TKT_NYV: the KDC's clock is behind what it was when it issued our ticket
+    pub(in crate::kerberos) const NOT_YET_VALID: i32 = 33;
     /// KRB_AP_ERR_SKEW
     pub(in crate::kerberos) const SKEW: i32 = 37;
     /// KDC_ERR_WRONG_REALM
@@ -70,6 +72,10 @@ mod library {
     pub(super) const KDC_UNREACHABLE: i32 = -1_765_328_228;
     pub(super) const CANNOT_CONTACT_REALM: i32 = -1_765_328_164;
     pub(super) const KEYTAB_KEY_NOT_FOUND: i32 = -1_765_328_203;
+    /// KRB5_KDCREP_MODIFIED: an answer, and to another request
+    pub(super) const REPLY_NOT_OURS: i32 = -1_765_328_237;
+    /// The table asn1_err.et: an answer that cannot be read
+    pub(super) const REPLY_UNREADABLE: std::ops::RangeInclusive<i32> = 1_859_794_432..=1_859_794_687;
 }
 
 /// The cause of a failed call at this stage. What only the tickets can tell apart (a refused delegation) is told apart by the caller.
@@ -80,7 +86,9 @@ pub(in crate::kerberos) fn classify(stage: Stage, error: &GssError, status: Opti
 fn cause(stage: Stage, error: &GssError, status: Option<u32>) -> Cause {
     let Some(code) = error.kerberos_code() else {
         return match error.minor() {
-            library::KDC_UNREACHABLE | library::CANNOT_CONTACT_REALM => Cause::KdcUnreachable,
+            // Whoever sent what is not ours, it was no KDC's answer to us.
+            library::KDC_UNREACHABLE | library::CANNOT_CONTACT_REALM | library::REPLY_NOT_OURS => Cause::KdcUnreachable,
+            minor if library::REPLY_UNREADABLE.contains(&minor) => Cause::KdcUnreachable,
             library::REALM_UNKNOWN => Cause::RealmUnknown,
             library::KEYTAB_KEY_NOT_FOUND => Cause::KeytabUnusable,
             _ => Cause::KdcOther,
@@ -88,7 +96,7 @@ fn cause(stage: Stage, error: &GssError, status: Option<u32>) -> Cause {
     };
     match (stage, code) {
         (_, UNANSWERED | code::SVC_UNAVAILABLE) => Cause::KdcUnreachable,
-        (_, code::SKEW) => Cause::ClockSkew,
+        (_, code::SKEW | code::NOT_YET_VALID) => Cause::ClockSkew,
         (_, code::WRONG_REALM) => Cause::RealmUnknown,
         (Stage::Tgt, _) => about_us(code, status),
         (Stage::S4u2Self, code::SERVER_UNKNOWN | code::USER_TO_USER) => Cause::OwnSpnMissing,
@@ -191,8 +199,17 @@ mod tests {
             assert_eq!(at(stage, code::SVC_UNAVAILABLE), Cause::KdcUnreachable);
             assert_eq!(at(stage, UNANSWERED), Cause::KdcUnreachable);
             assert_eq!(at(stage, code::SKEW), Cause::ClockSkew);
+            assert_eq!(at(stage, code::NOT_YET_VALID), Cause::ClockSkew);
             assert_eq!(at(stage, 60), Cause::KdcOther);
         }
+    }
+
+    #[test]
+    fn what_is_no_answer_to_us_is_as_good_as_no_answer() {
+        for minor in [library::REPLY_NOT_OURS, *library::REPLY_UNREADABLE.start(), *library::REPLY_UNREADABLE.start() + 5] {
+            assert_eq!(cause(Stage::Tgt, &GssError::of_library(minor), None), Cause::KdcUnreachable, "{minor}");
+        }
+        assert_eq!(cause(Stage::Tgt, &GssError::of_library(library::KEYTAB_KEY_NOT_FOUND), None), Cause::KeytabUnusable);
     }
 
     #[test]

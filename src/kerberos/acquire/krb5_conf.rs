@@ -24,6 +24,9 @@ const BEYOND_RELAY: Duration = Duration::from_secs(2);
 /// The text of the private krb5.conf. We log in with keys: PKINIT's module, which the library would load and let go of at every AS
 /// exchange (a fifth of an acquisition's time), is left out. Everything in it is a number, a constant or a [`Realm`], whose characters mean nothing to
 /// the file's syntax.
+///
+/// Without `kdc_timesync` the library does not go by a KDC's clock that is far from ours: a ticket got that way begins when no back end
+/// takes it yet, and a ticket-granting ticket stays tied to that clock after it was put right.
 pub fn render(config: &KerberosConfig, relay_port: u16, allow_rc4: bool) -> String {
     let realms: Vec<&Realm> = config.realms.keys().collect();
     let (enctypes, rc4) = if allow_rc4 { (format!("{ENCTYPES} arcfour-hmac"), true) } else { (ENCTYPES.to_owned(), false) };
@@ -43,6 +46,7 @@ pub fn render(config: &KerberosConfig, relay_port: u16, allow_rc4: bool) -> Stri
     udp_preference_limit = 1
     request_timeout = {request_timeout}
     clockskew = {clockskew}
+    kdc_timesync = 0
     permitted_enctypes = {enctypes}
     allow_weak_crypto = false
     allow_rc4 = {rc4}

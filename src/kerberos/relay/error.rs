@@ -13,6 +13,10 @@ use crate::naming::name::PrincipalName;
 pub(super) const PREAUTH_REQUIRED: i32 = 25;
 /// KDC_ERR_SVC_UNAVAILABLE: a KDC's way to say "ask another one".
 pub(super) const SERVICE_UNAVAILABLE: i32 = 29;
+/// KRB_AP_ERR_TKT_NYV: its clock is behind the one that our ticket's start is from.
+pub(super) const NOT_YET_VALID: i32 = 33;
+/// KRB_AP_ERR_SKEW
+pub(super) const SKEW: i32 = 37;
 /// KRB_ERR_RESPONSE_TOO_BIG: ask again by TCP.
 pub(super) const RESPONSE_TOO_BIG: i32 = 52;
 /// A code that no KDC sends (unassigned): what the relay answers where no KDC does. libkrb5 takes it for final, whereas after

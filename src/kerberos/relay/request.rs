@@ -179,9 +179,13 @@ pub(super) fn reply_kind(exchange: Exchange, bytes: &[u8]) -> Option<ReplyKind> 
         Exchange::As => AS_REP,
         Exchange::Tgs => TGS_REP,
     };
-    match bytes.first() {
-        Some(&first) if first == expected => Some(ReplyKind::Reply(reply_ticket(bytes, expected).ok())),
-        Some(&KRB_ERROR) => Some(ReplyKind::Error),
+    // What is cut off, or has something after it, is nobody's answer: another KDC is to be asked.
+    let mut whole = Reader::new(bytes);
+    let (first, _) = whole.any().ok()?;
+    whole.finish().ok()?;
+    match first {
+        first if first == expected => Some(ReplyKind::Reply(reply_ticket(bytes, expected).ok())),
+        KRB_ERROR => Some(ReplyKind::Error),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use crate::kerberos::wire::krb_error::KrbError;
 use crate::naming::name::{PrincipalName, Spn, name_type};
 
 /// A KDC's error, with Windows' status inside if there is one.
-fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {
+pub(super) fn krb_error(code: i32, client_realm: Option<&str>, ntstatus: Option<u32>) -> Vec<u8> {
     let mut fields = Vec::new();
     write_explicit_integer(&mut fields, 0, 5);
     write_explicit_integer(&mut fields, 1, 30);

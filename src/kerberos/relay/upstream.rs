@@ -60,6 +60,12 @@ pub(super) enum Content {
     Error(Option<KrbError>),
 }
 
+impl Answered {
+    fn refuses_for_the_time(&self) -> bool {
+        matches!(&self.content, Content::Error(Some(error)) if [error::SKEW, error::NOT_YET_VALID].contains(&error.code))
+    }
+}
+
 /// Nobody answered.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
@@ -110,7 +116,8 @@ impl Upstream {
     }
 
     /// Asks the realm's KDCs in turn until the acquisition's deadline. A silent one costs `kdc_timeout`, and at most half of the time
-    /// that is left while there are others to ask.
+    /// that is left while there are others to ask. One that refuses for the time is believed when no other says anything else: clocks
+    /// may be wrong there or here.
     pub(super) async fn exchange(&self, question: &Question<'_>) -> Result<Answered, Unanswered> {
         let latest = Instant::now() + self.exchange_timeout;
         let deadline = question.deadline.map_or(latest, |deadline| latest.min(deadline.into()));
@@ -135,6 +142,7 @@ impl Upstream {
         };
         count(&self.observer.counters().served);
         let mut others = candidates.len();
+        let mut untimely = None;
         for kdc in candidates {
             others -= 1;
             let time = left(deadline);
@@ -144,9 +152,13 @@ impl Upstream {
                 break;
             }
             match self.attempt(kdcs, &kdc, question, limit).await {
+                Ok(answered) if answered.refuses_for_the_time() => untimely = untimely.or(Some(answered)),
                 Ok(answered) => return Ok(answered),
                 Err(reason) => failed.attempts.push((kdc, reason)),
             }
+        }
+        if let Some(answered) = untimely {
+            return Ok(answered);
         }
         if failed.trouble.is_none() && left(deadline).is_zero() {
             failed.trouble = Some("the acquisition's time was over".to_owned());

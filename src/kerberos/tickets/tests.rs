@@ -317,7 +317,7 @@ async fn no_other_cause_than_an_outage_lets_a_ticket_ride() {
         rig.get(&alice(), Ok(())).await.unwrap();
         tokio::time::advance(SOFT).await;
         let rides = rig.get(&alice(), Err(*cause)).await.is_ok();
-        let outage = matches!(cause, Cause::KdcUnreachable | Cause::AcquisitionTimeout | Cause::Overloaded);
+        let outage = matches!(cause, Cause::KdcUnreachable | Cause::AcquisitionTimeout | Cause::Overloaded | Cause::ClockSkew);
         assert_eq!(rides, outage, "{cause:?}");
         if !outage {
             assert!(rig.get(&alice(), Err(Cause::KdcUnreachable)).await.is_err(), "{cause:?}: the old ticket is gone");
@@ -537,6 +537,37 @@ async fn forgetting_is_limited_for_an_spn_and_one_user_cannot_use_that_up() {
         allowed += u32::from(rig.tickets.forget(&user, ticket));
     }
     assert_eq!(allowed, FORGET_LIMIT - 1);
+}
+
+#[tokio::test]
+async fn tickets_for_a_key_that_the_service_no_longer_has_are_forgotten_however_many_they_are() {
+    let tickets = Tickets::new(Ages { soft_age: SOFT, max_ride_through: RIDE, clock_skew: SKEW }, 1 << 20);
+    let acquire = async |user: &str, host: &str, version: Option<u32>| {
+        let key = key_to(user, host);
+        let mut ticket = ticket(Duration::from_hours(10), tickets.ages);
+        ticket.facts.key_version = version;
+        let id = ticket.facts.id;
+        let landed = async move { Ok(ticket) };
+        tickets.get(&key, Instant::now() + SOFT, |_| Ok((Place::alone(), landed))).await.unwrap();
+        (key, id)
+    };
+    let users: Vec<_> = (0..3 * FORGET_LIMIT).map(|number| format!("user{number}@corp.example")).collect();
+    let (mut old, mut unknown) = (Vec::new(), Vec::new());
+    for user in &users {
+        old.push(acquire(user, "mbx1", Some(2)).await);
+        unknown.push(acquire(user, "mbx2", None).await);
+    }
+    // As long as nobody's ticket has a newer key, refusals are limited.
+    let refused = old.iter().filter(|(key, id)| !tickets.forget(key, *id)).count();
+    assert_eq!(refused, users.len() - FORGET_LIMIT as usize);
+    acquire("alice@corp.example", "mbx1", Some(3)).await;
+    assert!(old.iter().all(|(key, id)| tickets.forget(key, *id)));
+    // The same key for another service means nothing, and neither does a ticket that does not say.
+    let refused = unknown.iter().filter(|(key, id)| !tickets.forget(key, *id)).count();
+    assert_eq!(refused, users.len() - FORGET_LIMIT as usize);
+    // The new ones are limited as ever, and a user's is forgotten once in a while at most.
+    let (key, id) = acquire(&users[0], "mbx1", Some(3)).await;
+    assert!(!tickets.forget(&key, id));
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,7 +32,13 @@ impl GssError {
     /// A failure with this KRB-ERROR code.
     #[cfg(test)]
     pub(crate) fn for_test(code: i32) -> Self {
-        Self { routine: 13, minor: KRB5_BASE + code, text: "test".into() }
+        Self::of_library(KRB5_BASE + code)
+    }
+
+    /// A failure with this code of the library's own.
+    #[cfg(test)]
+    pub(crate) fn of_library(minor: i32) -> Self {
+        Self { routine: 13, minor, text: "test".into() }
     }
 
     /// The KRB-ERROR code of RFC 4120 section 7.5.9, if that is what it was.

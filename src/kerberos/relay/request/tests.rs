@@ -217,6 +217,16 @@ fn a_reply_belongs_to_its_own_exchange() {
 }
 
 #[test]
+fn a_reply_that_is_cut_off_or_goes_on_is_none() {
+    let whole = reply(Exchange::As, &ticket(&["krbtgt", "CORP.EXAMPLE"], b""));
+    for length in 0..whole.len() {
+        assert_eq!(reply_kind(Exchange::As, &whole[..length]), None, "{length}");
+    }
+    assert_eq!(reply_kind(Exchange::As, &[&whole[..], b"0"].concat()), None);
+    assert_eq!(reply_kind(Exchange::As, &[KRB_ERROR, 2, 0]), None);
+}
+
+#[test]
 fn anything_but_one_whole_kdc_request_is_refused() {
     let good = Ask::tgt().encode();
     for length in 0..good.len() {

@@ -2,7 +2,7 @@ use super::*;
 use crate::dns::testkit::{A, NameServer, SRV, srv};
 use crate::kerberos::config::KdcAddress;
 use crate::kerberos::relay::request::tests::Ask;
-use crate::kerberos::relay::tests::{Does, FakeKdc, tgt_reply};
+use crate::kerberos::relay::tests::{Does, FakeKdc, krb_error, tgt_reply};
 
 const KDC_TIMEOUT: Duration = Duration::from_secs(2);
 const EXCHANGE: Duration = Duration::from_secs(5);
@@ -68,6 +68,24 @@ async fn the_acquisitions_deadline_ends_an_exchange_and_the_next_kdc_is_tried_be
     let deadline = (started + Duration::from_secs(1)).into_std();
     assert_eq!(exchange(&upstream, Some(deadline), None).await.unwrap().kdc, kdc(&good));
     assert_close(started.elapsed(), Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_kdc_that_refuses_for_the_time_is_believed_only_when_no_other_says_anything_else() {
+    for code in [error::SKEW, error::NOT_YET_VALID] {
+        let wrong = [0, 1].map(|_| FakeKdc::start(Does::Answers(krb_error(code, None, None))));
+        let (good, refusing) = (Does::Answers(tgt_reply()), Does::Answers(krb_error(13, None, None)));
+        for other in [good, refusing].map(FakeKdc::start) {
+            let upstream = upstream(&[&wrong[0], &wrong[1], &other]);
+            assert_eq!(exchange(&upstream, None, None).await.unwrap().kdc, kdc(&other), "{code}");
+        }
+        let gone = FakeKdc::start(Does::Silent);
+        let upstream = upstream(&[&wrong[0], &wrong[1], &gone]);
+        let soon = std::time::Instant::now() + Duration::from_millis(500);
+        let answered = exchange(&upstream, Some(soon), None).await.unwrap();
+        let Content::Error(Some(said)) = answered.content else { panic!("{:?}", answered.content) };
+        assert_eq!((answered.kdc, said.code), (kdc(&wrong[0]), code), "the first that said it");
+    }
 }
 
 #[tokio::test(start_paused = true)]
