@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, mkdirat, open, openat};
 use rustix::io::Errno;
@@ -17,15 +17,17 @@ pub(super) struct RecordDirectory<'a> {
 }
 
 impl<'a> RecordDirectory<'a> {
-    /// Makes the directory, or takes one that is there and empty. A symbolic link is not followed.
+    /// Makes the directory, or takes one that is there and empty. A symbolic link is not followed, with a slash behind it neither.
     pub(super) fn prepare(path: &'a Path) -> Result<Self, String> {
         let refused = |why: &dyn std::fmt::Display| format!("--record {}: {why}", path.display());
-        match mkdirat(CWD, path, Mode::RWXU) {
+        // Without a slash at the end, by which the system would follow a link.
+        let bare: PathBuf = path.components().collect();
+        match mkdirat(CWD, &bare, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(refused(&io::Error::from(error))),
         }
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = open(path, flags, Mode::empty()).map_err(|error| refused(&io::Error::from(error)))?;
+        let directory = open(&bare, flags, Mode::empty()).map_err(|error| refused(&io::Error::from(error)))?;
         let entries = Dir::read_from(&directory).map_err(|error| refused(&io::Error::from(error)))?;
         for entry in entries {
             let entry = entry.map_err(|error| refused(&io::Error::from(error)))?;
@@ -85,7 +87,8 @@ mod tests {
         std::fs::create_dir(place.path().join("empty")).unwrap();
         symlink(place.path().join("empty"), &link).unwrap();
         std::fs::write(&file, "").unwrap();
-        for path in [full, link, file, place.path().join("no/parent")] {
+        let behind_a_slash = link.join("");
+        for path in [full, link, behind_a_slash, file, place.path().join("no/parent")] {
             assert!(RecordDirectory::prepare(&path).is_err(), "{}", path.display());
         }
     }

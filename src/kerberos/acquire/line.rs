@@ -75,6 +75,7 @@ struct RealmLine<J> {
 struct Round<J> {
     turn: VecDeque<RequestedName>,
     wanted: HashMap<RequestedName, VecDeque<(Number, J)>>,
+    wishes: usize,
 }
 
 impl<J> Line<J> {
@@ -143,6 +144,16 @@ impl<J> Line<J> {
         }
     }
 
+    /// What was taken belongs to another realm's line, where it joins the end: it had its place once, whatever room there is.
+    pub(super) fn moved(&mut self, from: &Realm, to: &Realm, user: &RequestedName, job: J) {
+        self.abandoned(from);
+        if let Some(line) = self.realms.get_mut(to) {
+            line.joined += 1;
+            line.asked.push(user, Number(line.joined), job);
+            self.waiting += 1;
+        }
+    }
+
     /// What was taken is wanted by nobody any more.
     pub(super) fn abandoned(&mut self, realm: &Realm) {
         if let Some(line) = self.realms.get_mut(realm) {
@@ -156,9 +167,12 @@ impl<J> Line<J> {
     }
 
     /// How long it takes until whoever has this number is served, as things are; without a number, whoever comes now.
-    pub(super) fn wait(&self, realm: &Realm, number: Option<Number>) -> Duration {
+    pub(super) fn wait(&self, realm: &Realm, place: Option<(&RequestedName, Number)>) -> Duration {
         let Some(line) = self.realms.get(realm) else { return Duration::ZERO };
-        let ahead = number.map_or(line.joined, |number| number.0).saturating_sub(line.taken);
+        let ahead = match place {
+            Some((user, number)) => line.before(user, number),
+            None => line.asked.len(),
+        };
         // Lines are shorter than what a float holds exactly.
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let (ahead, at_once) = (ahead as f64 + 1.0, line.pace.max_concurrent.unwrap_or(1).max(1) as f64);
@@ -174,6 +188,24 @@ impl<J> Line<J> {
 }
 
 impl<J> RealmLine<J> {
+    /// How many are taken before this one, at most: a round for each wish of the same user that is before it, and in its own round no
+    /// more than came before it.
+    fn before(&self, user: &RequestedName, number: Number) -> usize {
+        let rank_in = |round: &Round<J>| round.wanted.get(user)?.iter().position(|(other, _)| *other == number);
+        let (rank, round, others) = match rank_in(&self.asked) {
+            Some(rank) => (rank, &self.asked, 0),
+            None => match rank_in(&self.ahead) {
+                Some(rank) => (rank, &self.ahead, self.asked.len()),
+                // It is being served.
+                None => return 0,
+            },
+        };
+        let rounds = round.wanted.len().saturating_mul(rank + 1).min(round.len());
+        let came_before = usize::try_from(number.0.saturating_sub(self.taken)).unwrap_or(usize::MAX);
+        let first_and_new = rank == 0 && number.0 > self.taken;
+        others + if first_and_new { rounds.min(came_before) } else { rounds }
+    }
+
     fn new(pace: Pace) -> Self {
         let allowance = pace.max_rate.map(|rate| Allowance::new(f64::from(rate.get())));
         let (asked, ahead) = (Round::new(), Round::new());
@@ -194,7 +226,12 @@ impl<J> RealmLine<J> {
 
 impl<J> Round<J> {
     fn new() -> Self {
-        Self { turn: VecDeque::new(), wanted: HashMap::new() }
+        Self { turn: VecDeque::new(), wanted: HashMap::new(), wishes: 0 }
+    }
+
+    /// Wishes of all users.
+    fn len(&self) -> usize {
+        self.wishes
     }
 
     fn push(&mut self, user: &RequestedName, number: Number, job: J) {
@@ -203,6 +240,7 @@ impl<J> Round<J> {
             self.turn.push_back(user.clone());
         }
         wanted.push_back((number, job));
+        self.wishes += 1;
     }
 
     /// The first user's first wish; the user goes to the end of the round with the others. Users whose wishes went elsewhere are
@@ -215,6 +253,7 @@ impl<J> Round<J> {
             }
         };
         let first = wanted.pop_front();
+        self.wishes -= 1;
         if wanted.is_empty() {
             self.wanted.remove(&user);
         } else {
@@ -227,6 +266,7 @@ impl<J> Round<J> {
         let wanted = self.wanted.get_mut(user)?;
         let index = wanted.iter().position(|(other, _)| *other == number)?;
         let (_, job) = wanted.remove(index)?;
+        self.wishes -= 1;
         if wanted.is_empty() {
             self.wanted.remove(user);
         }

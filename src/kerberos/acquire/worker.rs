@@ -13,7 +13,8 @@ use crate::failure::{Cause, Failure};
 use crate::identity::{Principal, RequestedName};
 use crate::kerberos::acquire::acquisition::{Acquired, Acquirer, Shared};
 use crate::kerberos::acquire::line::{Line, Next, Number, Urgency};
-use crate::naming::name::Realm;
+use crate::kerberos::relay::RelayObserver;
+use crate::naming::name::{PrincipalName, Realm, name_type};
 use crate::policy::Target;
 
 /// UPN suffixes whose realm is remembered; more than any forest has.
@@ -71,9 +72,10 @@ impl Workers {
         let patience = config.acquire_timeout;
         for index in 0..config.workers {
             let (shared, office) = (Arc::clone(shared), Arc::clone(&office));
-            thread::Builder::new()
-                .name(format!("acquire-{index}"))
-                .spawn(move || work(Acquirer::new(shared), &office, patience))?;
+            thread::Builder::new().name(format!("acquire-{index}")).spawn(move || {
+                let relay = shared.relay.clone();
+                work(Acquirer::new(shared), &office, &relay, patience);
+            })?;
         }
         Ok(open)
     }
@@ -141,8 +143,8 @@ impl Place {
 
     /// How long it takes until it is this one's turn and done, as things are.
     pub(in crate::kerberos) fn wait(&self) -> Duration {
-        let Some(Standing { office, realm, number, .. }) = &self.0 else { return Duration::ZERO };
-        office.state().line.wait(realm, Some(*number))
+        let Some(Standing { office, realm, user, number }) = &self.0 else { return Duration::ZERO };
+        office.state().line.wait(realm, Some((user, *number)))
     }
 }
 
@@ -167,6 +169,13 @@ impl Office {
                 // The runtime that wanted it has ended.
                 Next::Run(realm, job) if job.answer.is_closed() => {
                     state.line.abandoned(&realm);
+                    state
+                }
+                Next::Run(realm, job) if state.home(job.principal.name(), &self.own_realm) != realm => {
+                    // It joined before anybody knew whose user it is for.
+                    let user = job.principal.name().clone();
+                    let home = state.home(&user, &self.own_realm);
+                    state.line.moved(&realm, &home, &user, job);
                     state
                 }
                 Next::Run(realm, job) => {
@@ -224,7 +233,7 @@ fn suffix(upn: &str) -> &str {
 }
 
 /// An acquisition's exchanges with KDCs end `patience` after it was begun.
-fn work(mut acquirer: Acquirer, office: &Office, patience: Duration) {
+fn work(mut acquirer: Acquirer, office: &Office, relay: &RelayObserver, patience: Duration) {
     while let Some((realm, job)) = office.next() {
         let started = Instant::now();
         let attempt = AssertUnwindSafe(|| acquirer.acquire(&job.principal, &job.target, started + patience));
@@ -237,7 +246,12 @@ fn work(mut acquirer: Acquirer, office: &Office, patience: Duration) {
             (RequestedName::Enterprise(upn), Ok(tickets)) => {
                 Realm::parse(&tickets.ticket.client_realm).ok().map(|home| (suffix(upn).into(), home))
             }
-            _ => None,
+            // A realm that does not answer, or does not know the user, was named by the one that referred us there.
+            (RequestedName::Enterprise(upn), Err(_)) => {
+                let asked = PrincipalName { name_type: name_type::ENTERPRISE, components: vec![upn.clone()] };
+                relay.home_of(&asked).map(|home| (suffix(upn).into(), home))
+            }
+            (RequestedName::Account { .. }, _) => None,
         };
         office.finished(&realm, started.elapsed(), learned);
         // Nobody wants it any more when this fails.

@@ -107,10 +107,9 @@ impl Recorder {
                 Err(why) => kept.withhold("krb-error", asked, &message, why),
             }
         }
-        let (good, bad): (Vec<_>, Vec<_>) = labels
-            .iter()
-            .cloned()
-            .partition(|(key, value)| !kept.names.stands_in(key.as_bytes()) && !kept.names.stands_in(value.as_bytes()));
+        let (good, bad): (Vec<_>, Vec<_>) = labels.iter().cloned().partition(|(key, value)| {
+            [key, value].iter().all(|text| !kept.names.stands_in(text.as_bytes()) && !kept.names.is_word_of(text))
+        });
         for (_, value) in bad {
             kept.withhold(LABEL, "operator", value.as_bytes(), Unreadable("a label with a real name in it"));
         }

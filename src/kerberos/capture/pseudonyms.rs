@@ -123,6 +123,13 @@ impl Pseudonyms {
         cased(domain, &format!("domain{number}.example"))
     }
 
+    /// Whether a real name, however short, is a word of this text.
+    pub(super) fn is_word_of(&self, text: &str) -> bool {
+        let lower = text.to_lowercase();
+        let mut words = lower.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| self.labels.keys().chain(self.domains.keys()).any(|name| name.to_lowercase() == word))
+    }
+
     /// Whether a real name, or a real domain's SID, still stands in these bytes: as text, as UTF-16, in any letter case.
     pub(super) fn stands_in(&self, bytes: &[u8]) -> bool {
         let lower = bytes.to_ascii_lowercase();

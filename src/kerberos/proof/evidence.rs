@@ -48,7 +48,7 @@ pub enum EvidenceError {
     #[error("the evidence ticket is to {0}, not to us")]
     NotOurs(String),
     /// The keytab has no key of the ticket's encryption type.
-    #[error("the keytab has no key of encryption type {etype} (version {kvno:?} was used by the KDC)")]
+    #[error("the keytab has no key of encryption type {etype} (the KDC used {})", version(*kvno))]
     NoKey {
         /// assigned number
         etype: i32,
@@ -56,7 +56,7 @@ pub enum EvidenceError {
         kvno: Option<u32>,
     },
     /// No key of the keytab opens it.
-    #[error("no key of the keytab opens the evidence ticket; the KDC used version {kvno:?}, the keytab has {have:?}")]
+    #[error("no key of the keytab opens the evidence ticket; the KDC used {}, the keytab has {have:?}", version(*kvno))]
     WrongKey {
         /// version number in the ticket
         kvno: Option<u32>,
@@ -75,6 +75,10 @@ pub enum EvidenceError {
     /// The PAC.
     #[error(transparent)]
     Pac(#[from] PacError),
+}
+
+fn version(kvno: Option<u32>) -> String {
+    kvno.map_or_else(|| "no version number".to_owned(), |kvno| format!("version {kvno}"))
 }
 
 impl From<EvidenceError> for Failure {

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::kerberos::relay::locate::Kdc;
 use crate::kerberos::relay::transport::AttemptError;
@@ -21,6 +22,8 @@ pub(super) const FIRST_REST: Duration = Duration::from_secs(5);
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(80);
 /// While no KDC is well, one exchange asks them all; the next one does so this long after it failed.
 pub(super) const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// A KDC that is well answers within this time; the others wait so long for what the one finds that asks.
+const PROBE_PATIENCE: Duration = Duration::from_millis(150);
 /// After datagrams were lost and TCP was not, a KDC is asked by TCP alone for this long.
 const DATAGRAMS_LOST: Duration = Duration::from_mins(10);
 
@@ -28,6 +31,8 @@ const DATAGRAMS_LOST: Duration = Duration::from_mins(10);
 pub(super) struct Health {
     realm: Realm,
     state: Mutex<State>,
+    /// Told whenever a probe ends.
+    probe_ended: Notify,
 }
 
 #[derive(Default)]
@@ -55,7 +60,8 @@ struct Ill {
 struct Outage {
     since: Instant,
     probe_at: Instant,
-    probing: bool,
+    /// Since when one exchange asks.
+    probing: Option<Instant>,
 }
 
 /// What one exchange is to do.
@@ -64,6 +70,9 @@ pub(super) enum Plan<'a> {
     Ask(Vec<Kdc>, Option<Probe<'a>>),
     /// Nothing: the circuit is open. Which KDCs failed, when and why.
     Fail(String),
+    /// Wait for the word of the exchange that asks just now, no longer than this, and plan again: the first of a crowd that comes long after
+    /// an outage finds the KDC well, and the others need not be refused meanwhile.
+    Wait(Duration),
 }
 
 /// The one exchange that asks while the circuit is open. Dropped when it ends, however it ends.
@@ -72,15 +81,25 @@ pub(super) struct Probe<'a>(&'a Health);
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
         if let Some(outage) = &mut self.0.state().outage {
-            outage.probing = false;
+            outage.probing = None;
             outage.probe_at = Instant::now() + PROBE_PAUSE;
         }
+        self.0.probe_ended.notify_waiters();
     }
 }
 
 impl Health {
     pub(super) fn new(realm: Realm) -> Self {
-        Self { realm, state: Mutex::default() }
+        Self { realm, state: Mutex::default(), probe_ended: Notify::new() }
+    }
+
+    /// Ends when the exchange that asks just now has ended, or after `patience`.
+    pub(super) async fn probe_ended(&self, patience: Duration) {
+        let ended = self.probe_ended.notified();
+        // It may have ended between the plan and this.
+        if self.state().outage.is_some_and(|outage| outage.probing.is_some()) {
+            let _ = timeout(patience, ended).await;
+        }
     }
 
     /// The KDCs in the order given, those that rest last. A KDC whose rest is over is tried by one exchange, while the others leave
@@ -119,15 +138,19 @@ impl Health {
         let outage = outage.get_or_insert_with(|| {
             tracing::error!(realm = %self.realm, kdcs = %told(&located, ill, now), "every KDC of the realm has failed");
             let last = located.iter().filter_map(at).max().unwrap_or(now);
-            Outage { since: now, probe_at: last + PROBE_PAUSE, probing: false }
+            Outage { since: now, probe_at: last + PROBE_PAUSE, probing: None }
         });
         if !located.iter().filter_map(of).any(|ill| ill.reason == AttemptError::TimedOut) {
             return Plan::Ask(located, None);
         }
-        if outage.probing || now < outage.probe_at {
+        let patience = outage.probing.map_or(Duration::ZERO, |since| (since + PROBE_PATIENCE).saturating_duration_since(now));
+        if !patience.is_zero() {
+            return Plan::Wait(patience);
+        }
+        if outage.probing.is_some() || now < outage.probe_at {
             return Plan::Fail(format!("circuit open for {}: {}", whole(now - outage.since), told(&located, ill, now)));
         }
-        outage.probing = true;
+        outage.probing = Some(now);
         located.sort_by_key(at);
         Plan::Ask(located, Some(Probe(self)))
     }

@@ -66,6 +66,8 @@ const MAX_REQUEST: usize = 64 * 1024;
 const REPEAT: Duration = Duration::from_secs(1);
 /// After a failure to accept: descriptors are short, and others need time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Characters of a KRB-ERROR's e-text that are kept.
+const MAX_TEXT: usize = 200;
 /// A free TCP port whose UDP twin is taken is given up; this often.
 const BIND_ATTEMPTS: usize = 64;
 
@@ -323,13 +325,17 @@ impl Server {
             Content::Reply(None) | Content::Error(None) => {}
             Content::Error(Some(error)) => match (error.code, &error.client_realm) {
                 (PREAUTH_REQUIRED, _) => {}
-                (WRONG_REALM, Some(realm)) if self.upstream.lists(realm) => {}
+                (WRONG_REALM, Some(realm)) if self.upstream.lists(realm) => {
+                    if let Some(subject) = &request.subject {
+                        self.observer.referred(&subject.name, realm);
+                    }
+                }
                 (WRONG_REALM, Some(realm)) => self.unlisted(request, Some(answered), realm.clone(), started),
                 _ => {
                     let outcome = Outcome::Error {
                         code: error.code,
                         ntstatus: error.nt_status(),
-                        text: error.text.clone().unwrap_or_default(),
+                        text: shortened(error.text.as_deref().unwrap_or_default()),
                         skew: error::skew(error, answered.window) / 1000,
                         data: error.describe_data(),
                     };
@@ -398,6 +404,11 @@ async fn read_request(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut message = vec![0; length];
     stream.read_exact(&mut message).await?;
     Ok(message)
+}
+
+/// What a peer says at length is kept in part: it goes into memory, log and audit once for each user.
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
 }
 
 fn count(counter: &AtomicU64) {

@@ -32,6 +32,8 @@ use crate::naming::name::{PrincipalName, Realm, Spn};
 const NOTABLE_SKEW: u64 = 30;
 /// Failed exchanges kept.
 const FAILURES: usize = 512;
+/// Users whose realm is remembered: their acquisitions are under way.
+const REFERRALS: usize = 512;
 /// Tickets whose user is remembered. An acquisition uses its evidence within milliseconds.
 const TICKETS: usize = 4096;
 
@@ -209,6 +211,7 @@ pub struct RelayObserver {
 struct Seen {
     failures: Mutex<VecDeque<KdcReport>>,
     tickets: Mutex<VecDeque<Issued>>,
+    referrals: Mutex<VecDeque<(PrincipalName, String)>>,
     kdcs: Mutex<KdcTable>,
     counters: Counters,
     copies: OnceLock<mpsc::Sender<(&'static str, Vec<u8>)>>,
@@ -309,6 +312,18 @@ impl RelayObserver {
                 && report.sname == request.sname
                 && report.proxy == request.evidence.is_some()
         })
+    }
+
+    /// A KDC said that this user is of that realm.
+    pub(super) fn referred(&self, user: &PrincipalName, realm: &str) {
+        push_bounded(&mut locked(&self.seen.referrals), (user.clone(), realm.to_owned()), REFERRALS);
+    }
+
+    /// Of which realm this user is, as a KDC said a moment ago.
+    pub fn home_of(&self, user: &PrincipalName) -> Option<Realm> {
+        let referrals = locked(&self.seen.referrals);
+        let (_, realm) = referrals.iter().rev().find(|(name, _)| name.same_components(user))?;
+        Realm::parse(realm).ok()
     }
 
     /// This ticket was issued on behalf of `subject`, by this KDC within this time.

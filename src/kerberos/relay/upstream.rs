@@ -132,11 +132,21 @@ impl Upstream {
             (vec![kdc.clone()], None)
         } else {
             let located = self.locate(kdcs, time.min(self.kdc_timeout)).await.map_err(none)?;
-            match kdcs.health.plan(located, self.kdc_timeout) {
+            let mut plan = kdcs.health.plan(located.clone(), self.kdc_timeout);
+            if let Plan::Wait(patience) = plan {
+                kdcs.health.probe_ended(patience.min(time)).await;
+                plan = kdcs.health.plan(located, self.kdc_timeout);
+            }
+            match plan {
                 Plan::Ask(candidates, probe) => (candidates, probe),
                 Plan::Fail(trouble) => {
                     count(&self.observer.counters().circuit_open);
                     return Err(none(trouble));
+                }
+                // Another exchange asks by now.
+                Plan::Wait(_) => {
+                    count(&self.observer.counters().circuit_open);
+                    return Err(none("circuit open".to_owned()));
                 }
             }
         };

@@ -7,6 +7,9 @@ use libgssapi::error::Error;
 /// First of the Kerberos error codes in com_err numbering: code 0 of RFC 4120 section 7.5.9.
 const KRB5_BASE: i32 = -1_765_328_384;
 
+/// Characters of the library's words that are kept.
+const MAX_TEXT: usize = 500;
+
 /// What the library says before it says anything.
 const BOILERPLATE: &str = "Unspecified GSS failure.  Minor code may provide more information (";
 
@@ -22,7 +25,9 @@ pub struct GssError {
 impl GssError {
     pub(super) fn from_library(error: Error) -> Self {
         // Routine errors are a number in bits 16 to 23, not flags (RFC 2744 section 3.9.1).
-        Self { routine: (error.major.bits() >> 16) & 0xFF, minor: error.minor.cast_signed(), text: error.to_string() }
+        // The words may be a KDC's own, at any length.
+        let text = error.to_string().chars().take(MAX_TEXT).collect();
+        Self { routine: (error.major.bits() >> 16) & 0xFF, minor: error.minor.cast_signed(), text }
     }
 
     pub(super) fn without_codes(text: &str) -> Self {

@@ -144,7 +144,7 @@ fn the_estimate_follows_what_acquisitions_take_and_the_place_in_the_line() {
     }
     let numbers: Vec<Number> =
         (0..100).map(|n: u32| line.join(&corp(), &user(&n.to_string()), Urgency::Asked, "").unwrap()).collect();
-    let wait = |line: &Line<_>, at: usize| line.wait(&corp(), Some(numbers[at])).as_secs_f64();
+    let wait = |line: &Line<_>, at: usize| line.wait(&corp(), Some((&user(&at.to_string()), numbers[at]))).as_secs_f64();
     assert!((4.5..5.5).contains(&wait(&line, 99)), "{}", wait(&line, 99));
     assert!(wait(&line, 0) < 0.2);
     for _ in 0..50 {
@@ -152,6 +152,59 @@ fn the_estimate_follows_what_acquisitions_take_and_the_place_in_the_line() {
         line.finished(&realm, Duration::from_millis(100));
     }
     assert!((2.0..3.0).contains(&wait(&line, 99)), "{}", wait(&line, 99));
+}
+
+/// With several back ends a user has several places, and rounds count.
+#[test]
+fn the_estimate_knows_that_users_are_taken_in_turn() {
+    let mut line = line(1, 10_000);
+    for _ in 0..100 {
+        line.finished(&corp(), Duration::from_millis(100));
+    }
+    let mut places = Vec::new();
+    for n in 0..40_u32 {
+        let name = user(&n.to_string());
+        for _ in 0..4 {
+            places.push((name.clone(), line.join(&corp(), &name, Urgency::Asked, "").unwrap()));
+        }
+    }
+    let newcomer = user("newcomer");
+    let place = line.join(&corp(), &newcomer, Urgency::Asked, "").unwrap();
+    let seconds = |line: &Line<_>, user: &RequestedName, number| line.wait(&corp(), Some((user, number))).as_secs_f64();
+    // Forty-one users, a first wish each; then three more rounds.
+    assert!((3.9..4.4).contains(&seconds(&line, &newcomer, place)), "{}", seconds(&line, &newcomer, place));
+    let (first_user, last_wish) = &places[3];
+    assert!((15.5..17.0).contains(&seconds(&line, first_user, *last_wish)), "{}", seconds(&line, first_user, *last_wish));
+    for _ in 0..81 {
+        let Next::Run(realm, _) = line.next(Instant::now()) else { panic!() };
+        line.finished(&realm, Duration::from_millis(100));
+    }
+    let left = seconds(&line, first_user, *last_wish);
+    assert!((7.0..9.0).contains(&left), "two rounds of forty: {left}");
+    assert!(seconds(&line, &newcomer, place) < 0.2, "served");
+}
+
+#[test]
+fn what_turns_out_to_be_another_realms_waits_in_that_realms_line_however_full_it_is() {
+    let slow = realm("SLOW.EXAMPLE");
+    let mut line = Line::new([(corp(), pace(4)), (slow.clone(), pace(1))], 3);
+    for name in ["s1", "s2", "c1"] {
+        line.join(&corp(), &user(name), Urgency::Asked, name).unwrap();
+    }
+    let now = Instant::now();
+    let mut running = Vec::new();
+    while let Next::Run(taken_from, job) = line.next(now) {
+        if taken_from == corp() && job.starts_with('s') {
+            line.moved(&corp(), &slow, &user(job), job);
+        } else {
+            running.push((taken_from, job));
+        }
+    }
+    running.sort_by_key(|(_, job)| *job);
+    assert_eq!(running, [(corp(), "c1"), (slow.clone(), "s1")], "one at a time of the slow realm");
+    assert_eq!(line.waiting(), 1);
+    line.finished(&slow, Duration::from_secs(1));
+    assert_eq!(line.next(now), Next::Run(slow, "s2"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn kdc(host: &str) -> Kdc {
 fn ask(health: &Health) -> Option<(Vec<String>, Option<Probe<'_>>)> {
     match health.plan(HOSTS.map(kdc).to_vec(), KDC_TIMEOUT) {
         Plan::Ask(kdcs, probe) => Some((kdcs.iter().map(|kdc| kdc.host.to_string()).collect(), probe)),
-        Plan::Fail(_) => None,
+        Plan::Fail(_) | Plan::Wait(_) => None,
     }
 }
 
@@ -25,7 +25,7 @@ fn order(health: &Health) -> Vec<String> {
 
 fn refusal(health: &Health) -> String {
     match health.plan(HOSTS.map(kdc).to_vec(), KDC_TIMEOUT) {
-        Plan::Ask(..) => panic!("the circuit is closed, or this is the probe"),
+        Plan::Ask(..) | Plan::Wait(_) => panic!("the circuit is closed, or this is the probe"),
         Plan::Fail(why) => why,
     }
 }
@@ -58,6 +58,34 @@ async fn kdcs_are_tried_in_the_order_given_and_failed_ones_last() {
     assert_eq!(order(&health), [HOSTS[1], HOSTS[0], HOSTS[2]]);
     health.answered(&kdc(HOSTS[2]));
     assert_eq!(order(&health), [HOSTS[1], HOSTS[2], HOSTS[0]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_the_exchange_that_asks_a_crowd_waits_for_its_word_and_no_longer_than_a_kdc_that_is_well_needs() {
+    let health = health();
+    fail_all(&health);
+    // A night passes without a request.
+    pass(Duration::from_hours(8)).await;
+    let (_, probe) = ask(&health).unwrap();
+    let Plan::Wait(patience) = health.plan(HOSTS.map(kdc).to_vec(), KDC_TIMEOUT) else { panic!("refused at once") };
+    assert_eq!(patience, PROBE_PATIENCE);
+    let crowd = async { tokio::join!(health.probe_ended(patience), health.probe_ended(patience), health.probe_ended(patience)) };
+    let found = async {
+        pass(Duration::from_millis(20)).await;
+        health.answered(&kdc(HOSTS[1]));
+        drop(probe);
+    };
+    let started = Instant::now();
+    tokio::join!(crowd, found);
+    assert_eq!(started.elapsed(), Duration::from_millis(20));
+    assert!(ask(&health).is_some_and(|(_, probe)| probe.is_none()), "the circuit is closed");
+
+    fail_all(&health);
+    pass(PROBE_PAUSE).await;
+    let (_, _still_silent) = ask(&health).unwrap();
+    pass(PROBE_PATIENCE).await;
+    assert!(refusal(&health).contains("circuit open"), "whoever comes later does not wait");
+    health.probe_ended(Duration::ZERO).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,6 +171,7 @@ async fn kdcs_that_say_at_once_that_they_are_not_there_are_asked_by_everybody_un
     pass(PROBE_PAUSE).await;
     let (_, probe) = ask(&health).unwrap();
     assert!(probe.is_some());
+    pass(PROBE_PATIENCE).await;
     assert!(refusal(&health).contains("192.0.2.2:88: no answer in time 1 s ago"));
 }
 
