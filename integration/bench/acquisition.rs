@@ -34,7 +34,7 @@ use kcd_bridge::kerberos::acquire::gss::set_environment;
 use kcd_bridge::kerberos::acquire::krb5_conf;
 use kcd_bridge::kerberos::config::{Engine, KdcAddress, KdcSource, KerberosConfig};
 use kcd_bridge::kerberos::delegator::Delegator;
-use kcd_bridge::kerberos::relay::{BoundRelay, Relay, RelayConfig};
+use kcd_bridge::kerberos::relay::{BoundRelay, Relay, RelayConfig, RelayObserver};
 use kcd_bridge::naming::name::{OwnPrincipal, Spn};
 use kcd_bridge::policy::{Fingerprint, Grant, Target, TokenFormat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -53,6 +53,10 @@ const KEPT: usize = 100_000;
 const HITS: usize = 200_000;
 /// What a request may wait where KDCs are silent.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What a request waits at most, as the product has it by default.
+const REQUEST: Duration = Duration::from_secs(6);
+/// The soft age of the tickets that ride through the silence.
+const SOFT_AGE: Duration = Duration::from_secs(3);
 const NEWCOMERS: usize = 40;
 
 fn main() {
@@ -158,6 +162,7 @@ impl Drop for Kdc {
 struct Bench {
     lab: Lab,
     runtime: Runtime,
+    observer: RelayObserver,
     delegator: Delegator,
     target: Arc<Target>,
     client: PathBuf,
@@ -170,14 +175,14 @@ impl Bench {
         let observer = relay.observer();
         let relay_config = RelayConfig::from(&config);
         runtime.spawn(relay.serve(relay_config, std::future::pending()));
-        let delegator = Delegator::start(config, observer).expect("the engine");
+        let delegator = Delegator::start(config, observer.clone()).expect("the engine");
         let spn = Spn::parse(Lab::SPN).expect("an SPN");
         let target = Arc::new(Target { name: "mbx".into(), spn, allow_rc4: false, token_format: TokenFormat::Spnego });
         let client = lab.directory.path().join("s4u");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/bench/s4u.c");
         let compiled = Command::new("gcc").args(["-std=gnu11", "-O2", source, "-lkrb5", "-lpthread", "-o"]).arg(&client).status();
         assert!(compiled.expect("gcc").success());
-        Self { lab, runtime, delegator, target, client, users: AtomicUsize::new(0) }
+        Self { lab, runtime, observer, delegator, target, client, users: AtomicUsize::new(0) }
     }
 
     /// Users nobody has asked for yet.
@@ -193,14 +198,18 @@ impl Bench {
 
     /// Tokens for all of them at once, each asked for until it is there, as devices do that heed `Retry-After`. When each was there.
     fn arrive(&self, users: &[String]) -> Vec<Duration> {
+        self.arrive_at(&self.delegator, users)
+    }
+
+    fn arrive_at(&self, delegator: &Delegator, users: &[String]) -> Vec<Duration> {
         let start = Instant::now();
         let arrivals: Vec<_> = users
             .iter()
             .map(|user| {
-                let (delegator, grant) = (self.delegator.clone(), self.grant(user));
+                let (delegator, grant) = (delegator.clone(), self.grant(user));
                 self.runtime.spawn(async move {
                     loop {
-                        match delegator.token(&grant, None, Instant::now() + PATIENCE).await {
+                        match delegator.token(&grant, None, Instant::now() + REQUEST).await {
                             Ok(token) => {
                                 black_box(token);
                                 return start.elapsed();
@@ -337,27 +346,36 @@ impl Bench {
         json!({ "processor_us": { "median": cost, "goal_at_most": 3 }, "two_threads_to_one": scale })
     }
 
+    /// Users with tickets before and past their soft age, others meanwhile. A request waits for the relay's deadline and a moment.
     fn silence(&self, kdc: &Kdc) -> Value {
+        let config = KerberosConfig { soft_age: SOFT_AGE, ..self.lab.config() };
+        let delegator = Delegator::start(config, self.observer.clone()).expect("the engine");
         let known = self.newcomers(1000);
-        self.arrive(&known);
+        self.arrive_at(&delegator, &known);
         kdc.frozen(true);
         let strangers = self.newcomers(NEWCOMERS);
         let refused: Vec<_> = strangers
             .iter()
             .map(|user| {
-                let (delegator, grant) = (self.delegator.clone(), self.grant(user));
+                let (delegator, grant) = (delegator.clone(), self.grant(user));
                 self.runtime.spawn(async move {
                     let start = Instant::now();
-                    let failure = delegator.token(&grant, None, start + PATIENCE).await.expect_err("nobody answers");
+                    let failure = delegator.token(&grant, None, start + REQUEST).await.expect_err("nobody answers");
                     (start.elapsed(), failure)
                 })
             })
             .collect();
-        let served = known.iter().filter(|user| {
+        let asked = |user: &&String| {
             let grant = self.grant(user);
-            self.runtime.block_on(self.delegator.token(&grant, None, Instant::now() + PATIENCE)).is_ok()
-        });
-        let served = served.count();
+            let token = self.runtime.block_on(delegator.token(&grant, None, Instant::now() + REQUEST));
+            token.is_ok_and(|token| token.facts.cache_hit)
+        };
+        let (mut served, mut asked_for) = (0, 0);
+        let past = Instant::now() + SOFT_AGE + Duration::from_secs(2);
+        while Instant::now() < past {
+            served += known.iter().filter(asked).count();
+            asked_for += known.len();
+        }
         let mut longest = Duration::ZERO;
         for refusal in refused {
             let (took, _) = self.runtime.block_on(refusal).expect("it ended");
@@ -365,12 +383,14 @@ impl Bench {
         }
         kdc.frozen(false);
         let beyond = longest.saturating_sub(PATIENCE);
-        println!("\nwith every KDC silent: {served} of {} users with tickets served;", known.len());
+        println!(
+            "\nwith every KDC silent: {served} of {asked_for} requests of users with tickets served, before and past their soft age;"
+        );
         println!(
             "{NEWCOMERS} others fail after {longest:.3?} at most, {beyond:.1?} beyond the deadline of {PATIENCE:?}   (goal: at most 50 ms)"
         );
         json!({
-            "served": served, "of": known.len(),
+            "served": served, "of": asked_for,
             "longest_ms": longest.as_secs_f64() * 1e3, "beyond_deadline_ms": { "value": beyond.as_secs_f64() * 1e3, "goal_at_most": 50 },
         })
     }

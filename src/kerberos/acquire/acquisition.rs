@@ -10,6 +10,7 @@ use crate::identity::{ExpectedSid, Principal, RequestedName};
 use crate::kerberos::acquire::classify::{classify, code};
 use crate::kerberos::acquire::gss::{GssError, Impersonated, Impersonator, UserCredential};
 use crate::kerberos::acquire::keys::{KeySet, Keys};
+use crate::kerberos::acquire::stage_clock::StageClock;
 use crate::kerberos::config::{Engine, KerberosConfig};
 use crate::kerberos::encryption::{Encryption, Etypes};
 use crate::kerberos::proof::account_rules::judge_account;
@@ -152,7 +153,7 @@ impl Acquirer {
         let ticket = self.service_ticket(&user, target, &evidence)?;
         clock.lap("extract");
         let reference = (self.shared.config.engine == Engine::Gssapi).then(|| user.credential());
-        Ok(Acquired { ticket, account, asked, evidence_etype: evidence.etype(), stages: clock.laps, reference })
+        Ok(Acquired { ticket, account, asked, evidence_etype: evidence.etype(), stages: clock.laps(), reference })
     }
 
     /// The same by way of this KDC of that realm alone, as far as the exchanges are the user's.
@@ -484,24 +485,6 @@ fn naming_user(failure: Failure, principal: &Principal) -> Failure {
 /// The name of a ticket-granting service (RFC 4120 section 7.3).
 fn is_ticket_granting(name: &PrincipalName) -> bool {
     name.components.first().is_some_and(|first| **first == *"krbtgt")
-}
-
-/// Durations between laps, by stage.
-struct StageClock {
-    last: Instant,
-    laps: Vec<(&'static str, Duration)>,
-}
-
-impl StageClock {
-    fn start() -> Self {
-        Self { last: Instant::now(), laps: Vec::with_capacity(5) }
-    }
-
-    fn lap(&mut self, stage: &'static str) {
-        let now = Instant::now();
-        self.laps.push((stage, now.duration_since(self.last)));
-        self.last = now;
-    }
 }
 
 #[cfg(test)]

@@ -6,4 +6,5 @@ pub mod gss;
 pub(in crate::kerberos) mod keys;
 pub mod krb5_conf;
 pub(in crate::kerberos) mod line;
+mod stage_clock;
 pub(in crate::kerberos) mod worker;

@@ -1,6 +1,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
+use crate::failure::Stage;
 use crate::identity::ExpectedSid;
 use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::wire::ticket::ServiceTicket;
