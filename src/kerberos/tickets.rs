@@ -14,7 +14,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,8 +33,8 @@ use crate::kerberos::engine::Mint;
 use crate::kerberos::{TicketFacts, TicketId};
 use crate::naming::name::Spn;
 use crate::naming::sid::Sid;
-use crate::policy::{Grant, Target};
 use index::Index;
+pub(super) use key::TicketKey;
 use meaning::{is_about_the_account, is_outage, is_refusal, memory};
 
 /// While no KDC answers, one request in this time asks again, in the background; all others ride at once.
@@ -50,42 +49,6 @@ const LONGEST_ACQUISITION: Duration = Duration::from_mins(65);
 /// Service tickets forgotten on a back end's word: one per user, and so many per SPN, in [`FORGET_WINDOW`].
 const FORGET_LIMIT: u32 = 20;
 const FORGET_WINDOW: Duration = Duration::from_secs(10);
-
-/// A ticket belongs to one principal (with everything its mapping expects), one SPN and one answer to the RC4 question. Back ends that
-/// agree in these share it.
-#[derive(Clone, Debug)]
-pub(super) struct TicketKey {
-    principal: Arc<Principal>,
-    target: Arc<Target>,
-}
-
-impl PartialEq for TicketKey {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.principal, self.spn(), self.target.allow_rc4) == (&other.principal, other.spn(), other.target.allow_rc4)
-    }
-}
-
-impl Eq for TicketKey {}
-
-impl Hash for TicketKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.principal, self.spn(), self.target.allow_rc4).hash(state);
-    }
-}
-
-impl TicketKey {
-    pub(super) fn of(grant: &Grant) -> Self {
-        Self { principal: Arc::clone(grant.principal()), target: Arc::clone(grant.target()) }
-    }
-
-    fn spn(&self) -> &Spn {
-        &self.target.spn
-    }
-
-    fn names(&self, name: &RequestedName) -> bool {
-        self.principal.name() == name
-    }
-}
 
 /// A ticket, ready to mint from.
 pub(super) struct CachedTicket {
@@ -512,6 +475,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 mod index;
+mod key;
 mod meaning;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::kerberos::wire::crypto::Etype;
 use crate::kerberos::wire::ticket::ServiceTicket;
 use crate::kerberos::wire::ticket::tests::service_ticket;
 use crate::naming::sid::Sid;
-use crate::policy::{Fingerprint, Target, TokenFormat};
+use crate::policy::{Fingerprint, Grant, Target, TokenFormat};
 
 const SOFT: Duration = Duration::from_mins(15);
 const RIDE: Duration = Duration::from_hours(4);
