@@ -4,71 +4,69 @@
 //! Kept by hash: what is found is a candidate, and whoever asks compares. A key may be listed for a ticket that has gone already, never the
 //! other way about for longer than it takes to insert one.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::identity::RequestedName;
 use crate::kerberos::tickets::TicketKey;
 use crate::naming::sid::Sid;
 
-/// Keys of tickets by name and by SID.
+/// Keys of tickets by name and by SID: ordered by the account's hash, then by the key's own, so that neither many accounts nor many
+/// tickets of one make a change slow.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     hasher: RandomState,
-    lists: Mutex<HashMap<u64, Vec<Arc<TicketKey>>>>,
+    keys: Mutex<BTreeMap<(u64, u64), Arc<TicketKey>>>,
 }
 
 impl Index {
     /// This ticket is of the account with this SID.
     pub(super) fn add(&self, key: &TicketKey, sid: Option<&Sid>) {
-        let key = Arc::new(key.clone());
-        let mut lists = self.lists();
-        for hash in self.hashes(&key, sid) {
-            let list = lists.entry(hash).or_default();
-            if !list.contains(&key) {
-                list.push(Arc::clone(&key));
-                // Most accounts have one.
-                list.shrink_to(1);
-            }
+        let shared = Arc::new(key.clone());
+        let mut keys = self.keys();
+        for place in self.places(key, sid) {
+            keys.insert(place, Arc::clone(&shared));
         }
     }
 
     /// The ticket has gone.
     pub(super) fn remove(&self, key: &TicketKey, sid: Option<&Sid>) {
-        let mut lists = self.lists();
-        for hash in self.hashes(key, sid) {
-            if let Some(list) = lists.get_mut(&hash) {
-                list.retain(|listed| **listed != *key);
-                if list.is_empty() {
-                    lists.remove(&hash);
-                }
-            }
+        let mut keys = self.keys();
+        for place in self.places(key, sid) {
+            keys.remove(&place);
         }
     }
 
     /// Tickets that were asked for by this name.
     pub(super) fn named(&self, name: &RequestedName) -> Vec<Arc<TicketKey>> {
-        let found = self.lists().get(&self.hasher.hash_one(name)).cloned().unwrap_or_default();
-        found.into_iter().filter(|key| key.names(name)).collect()
+        self.listed(name).into_iter().filter(|key| key.names(name)).collect()
     }
 
     /// Tickets that may be of the account with this SID.
     pub(super) fn of(&self, sid: &Sid) -> Vec<Arc<TicketKey>> {
-        self.lists().get(&self.hasher.hash_one(sid)).cloned().unwrap_or_default()
+        self.listed(sid)
     }
 
-    /// Accounts listed.
+    /// Places in the index.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.lists().len()
+        self.keys().len()
     }
 
-    fn hashes(&self, key: &TicketKey, sid: Option<&Sid>) -> impl Iterator<Item = u64> + use<> {
-        [Some(self.hasher.hash_one(key.principal.name())), sid.map(|sid| self.hasher.hash_one(sid))].into_iter().flatten()
+    fn listed(&self, account: &impl Hash) -> Vec<Arc<TicketKey>> {
+        let account = self.hasher.hash_one(account);
+        self.keys().range((account, 0)..=(account, u64::MAX)).map(|(_, key)| Arc::clone(key)).collect()
     }
 
-    fn lists(&self) -> MutexGuard<'_, HashMap<u64, Vec<Arc<TicketKey>>>> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    /// By its name, and by its SID if that is known.
+    fn places(&self, key: &TicketKey, sid: Option<&Sid>) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let own = self.hasher.hash_one(key);
+        let accounts = [Some(self.hasher.hash_one(key.principal.name())), sid.map(|sid| self.hasher.hash_one(sid))];
+        accounts.into_iter().flatten().map(move |account| (account, own))
+    }
+
+    fn keys(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Arc<TicketKey>>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
