@@ -13,12 +13,13 @@ pub(in crate::kerberos) mod testkit;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -150,8 +151,10 @@ impl Keytab {
             _ => KeytabError::Unreadable { path: path.into(), source },
         };
         let flawed = |flaw| KeytabError::NotAKeytab { path: path.into(), flaw };
-        // Before opening: opening a pipe would wait for its writer.
-        let metadata = std::fs::metadata(path).map_err(unreadable)?;
+        // The file is looked at again while the bridge runs, and may be anything by then: a pipe must not make us wait for its writer.
+        let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(flawed(KeytabFlaw::NotAFile));
         }
@@ -160,7 +163,7 @@ impl Keytab {
         }
         // Room for everything at once, so that no reallocation leaves a copy of the keys behind.
         let mut bytes = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or(0)]);
-        File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(unreadable)?;
+        file.read_exact(&mut bytes).map_err(unreadable)?;
         Ok(Self { mode: metadata.mode() & 0o7777, ..Self::from_bytes(path, &bytes)? })
     }
 

@@ -149,7 +149,7 @@ fn a_file_that_is_missing_unreadable_or_no_file_is_named_with_its_remedy() {
     std::fs::write(&below_a_file, b"").unwrap();
     let unreadable = Keytab::read(&below_a_file.join("x.keytab")).unwrap_err();
     assert!(matches!(unreadable, KeytabError::Unreadable { .. }), "{unreadable}");
-    File::create(&below_a_file).unwrap().set_len(MAX_BYTES + 1).unwrap();
+    std::fs::File::create(&below_a_file).unwrap().set_len(MAX_BYTES + 1).unwrap();
     let large = Keytab::read(&below_a_file).unwrap_err();
     assert!(matches!(large, KeytabError::NotAKeytab { flaw: KeytabFlaw::TooLarge, .. }), "{large}");
 }
